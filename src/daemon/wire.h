@@ -1,0 +1,140 @@
+/* The messages between front and warden: SOCK_SEQPACKET, one message a packet, this header then a body that
+ * is encoded with base/bytes (buffer_append_* / cursor_*), descriptors beside it. The warden trusts none of
+ * it: wire_decode_* check every field against the named limits; a bad message ends the front.
+ *
+ *   front -> warden                         warden -> front
+ *   WIRE_ENV_START                          WIRE_ENV_STARTED (+ descriptors) or with an error
+ *   WIRE_ENV_FREEZE                         WIRE_ENV_FROZEN  (the environment is gone afterwards, ok or not)
+ *   WIRE_ENV_KILL                           WIRE_ENV_EXITED  (always the last word on an environment)
+ *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
+ *   WIRE_SNAPSHOT_DELETE                    -
+ *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
+ */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WIRE_MESSAGE_BYTES 65536 /* the longest message */
+#define WIRE_ID_HEX 32           /* snapshot ids: 16 random bytes in hex */
+#define WIRE_CODE_HEX 64         /* code ids: SHA-256 of the zip, in hex; the folder DATA/code/<id>/ */
+
+enum wire_type {
+    WIRE_ENV_START = 1,
+    WIRE_ENV_STARTED,
+    WIRE_ENV_FREEZE,
+    WIRE_ENV_FROZEN,
+    WIRE_ENV_KILL,
+    WIRE_ENV_EXITED,
+    WIRE_TEMPLATE_DROP,
+    WIRE_TEMPLATE_DROPPED,
+    WIRE_SNAPSHOT_DELETE,
+    WIRE_SNAPSHOT_INSPECT,
+    WIRE_SNAPSHOT_INSPECTED,
+};
+
+enum wire_start_mode { WIRE_COLD = 1, WIRE_THAW = 2 };
+
+/* Start one environment. `argv` and `env` are blocks of NUL-terminated strings, used by cold starts only (a
+ * thawed process brings its own). */
+struct wire_env_start {
+    uint64_t env_id; /* chosen by the front, never used twice */
+    enum wire_start_mode mode;
+    uint32_t memory_mb, tmp_mb;
+    char code_id[WIRE_CODE_HEX + 1];
+    char snapshot_id[WIRE_ID_HEX + 1]; /* "" for a cold start */
+    struct bytes argv, env;
+};
+
+/* The clock stamps of a start, CLOCK_MONOTONIC ns; 0 where a step did not happen. */
+enum wire_stamp {
+    WIRE_STAMP_RECEIVED,       /* the warden read the request */
+    WIRE_STAMP_TEMPLATE_BEGIN, /* no template in memory: it began to build one */
+    WIRE_STAMP_TEMPLATE_READY,
+    WIRE_STAMP_SANDBOX, /* a blank sandbox was in hand */
+    WIRE_STAMP_FORKED,  /* the template had forked (or, cold: exec'ed into) the process */
+    WIRE_STAMP_SENT,    /* the reply left the warden */
+    WIRE_STAMP_COUNT
+};
+
+/* Descriptors that come with WIRE_ENV_STARTED when error.kind is ERROR_NONE, in this order. */
+enum wire_env_fd {
+    WIRE_FD_LISTENER, /* listening at 127.0.0.1:9001 inside the sandbox: the runtime API */
+    WIRE_FD_LOG,      /* read end of the pipe that is the function's stdout and stderr */
+    WIRE_FD_REPORT,   /* read end: a thawed process's struct plan_report (see image/plan.h), or its failure */
+    WIRE_FD_MEMORY,   /* the cgroup's peak memory file: pread(0) gives bytes in decimal */
+    WIRE_ENV_FD_COUNT
+};
+
+struct wire_env_started {
+    uint64_t env_id;
+    uint64_t shared_memory_bytes; /* pages it shares with its template, to add to its own peak */
+    uint64_t stamp_ns[WIRE_STAMP_COUNT];
+    struct error
+        error; /* kind and text travel. ERROR_NOT_FOUND, _CORRUPT, _UNSUPPORTED: freeze the version anew */
+};
+
+/* A request that a parked runtime connection had already sent when it was frozen: the thawed process's plan
+ * connects from the same source port and sends these bytes again, so the server needs no special case. */
+#define WIRE_REPLAY_MAX 8
+#define WIRE_REPLAY_BYTES 2048
+struct wire_replay {
+    uint16_t port; /* the function's source port on loopback */
+    struct bytes request;
+};
+
+struct wire_env_freeze {
+    uint64_t env_id;
+    char snapshot_id[WIRE_ID_HEX + 1]; /* chosen by the front */
+    struct wire_replay replays[WIRE_REPLAY_MAX];
+    uint32_t replay_count;
+};
+
+struct wire_env_frozen {
+    uint64_t env_id;
+    char snapshot_id[WIRE_ID_HEX + 1];
+    uint64_t memory_bytes; /* pages in the snapshot */
+    uint64_t stored_bytes; /* on disk */
+    struct error error;    /* kind and text travel: the process, the object and the reason */
+};
+
+struct wire_env_exited {
+    uint64_t env_id;
+    int32_t wait_status; /* as waitpid(2) gives it */
+    bool out_of_memory;  /* the memory controller killed it */
+};
+
+struct wire_snapshot_inspect {
+    uint64_t request_id;
+    char snapshot_id[WIRE_ID_HEX + 1];
+    bool plan, json;
+};
+
+struct wire_snapshot_inspected {
+    uint64_t request_id;
+    struct error error; /* else one descriptor with the text comes along */
+};
+
+/* Bodies of one id: WIRE_ENV_KILL is {u64 env_id}; WIRE_TEMPLATE_DROP, _DROPPED, WIRE_SNAPSHOT_DELETE are a
+ * snapshot id. */
+struct wire_message {
+    enum wire_type type;
+    union {
+        struct wire_env_start env_start;
+        struct wire_env_started env_started;
+        struct wire_env_freeze env_freeze;
+        struct wire_env_frozen env_frozen;
+        struct wire_env_exited env_exited;
+        struct wire_snapshot_inspect snapshot_inspect;
+        struct wire_snapshot_inspected snapshot_inspected;
+        uint64_t env_id;                   /* WIRE_ENV_KILL */
+        char snapshot_id[WIRE_ID_HEX + 1]; /* the template and delete messages */
+    };
+};
+
+void wire_encode(struct buffer *out, const struct wire_message *message);
+/* `packet` must outlive the message: byte ranges point into it. */
+MUST_CHECK int wire_decode(struct wire_message *message, struct bytes packet, struct error *err);
