@@ -9,6 +9,7 @@
  *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
+ *   WIRE_FRONT_READY                        -  (once: requests are being accepted)
  */
 #pragma once
 
@@ -34,6 +35,8 @@ enum wire_type {
     WIRE_SNAPSHOT_DELETE,
     WIRE_SNAPSHOT_INSPECT,
     WIRE_SNAPSHOT_INSPECTED,
+    WIRE_FRONT_READY,
+    WIRE_TYPE_COUNT,
 };
 
 enum wire_start_mode { WIRE_COLD = 1, WIRE_THAW = 2 };
@@ -118,8 +121,8 @@ struct wire_snapshot_inspected {
     struct error error; /* else one descriptor with the text comes along */
 };
 
-/* Bodies of one id: WIRE_ENV_KILL is {u64 env_id}; WIRE_TEMPLATE_DROP, _DROPPED, WIRE_SNAPSHOT_DELETE are a
- * snapshot id. */
+/* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL is {u64 env_id}; WIRE_TEMPLATE_DROP,
+ * _DROPPED, WIRE_SNAPSHOT_DELETE are a snapshot id. */
 struct wire_message {
     enum wire_type type;
     union {
@@ -135,6 +138,8 @@ struct wire_message {
     };
 };
 
+/* Append the packet. What is encoded is the caller's own: a message beyond the limits is a bug, and aborts.
+ */
 void wire_encode(struct buffer *out, const struct wire_message *message);
 /* `packet` must outlive the message: byte ranges point into it. */
 MUST_CHECK int wire_decode(struct wire_message *message, struct bytes packet, struct error *err);
