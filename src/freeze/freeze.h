@@ -1,0 +1,36 @@
+/* Freeze: read a whole process (any number of threads) and compile it into an image and a stream of pages. */
+#pragma once
+
+#include "base/error.h"
+#include "image/image.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A request that the process has already sent on a connection to the runtime API: sent again at each thaw. */
+struct freeze_replay {
+    uint16_t port; /* the process's source port */
+    struct bytes request;
+};
+
+struct freeze_request {
+    pid_t pid; /* the process to freeze, as the caller sees it */
+    uint16_t
+        api_port; /* the runtime API's port on loopback in the sandbox: connections to it are made anew */
+    const struct freeze_replay *replays;
+    size_t replay_count;
+    const char *code_path; /* where the code is mounted inside the sandbox: "/var/task" */
+    uid_t uid;             /* the sandbox's user: the process must still run as this user */
+    gid_t gid;
+    int log_fd; /* the pipe that the process's stdout and stderr write to (either end): descriptors of the
+                   process that are this pipe become the log of each clone */
+    /* Takes the pages, in order, many at a time. Returns 0, or -1 with `err` filled. */
+    int (*put_pages)(void *context, const void *data, size_t len, struct error *err);
+    void *put_context;
+};
+
+/* Stops the process with ptrace, reads it, and leaves it stopped for the caller to kill (it dies with the
+ * calling process too: PTRACE_O_EXITKILL). Blocks for as long as it takes: run it in a process of its own,
+ * with CAP_SYS_PTRACE and CAP_SYS_ADMIN. On failure the error names the process, the object and the reason;
+ * kind ERROR_UNSUPPORTED means that this state cannot be frozen. */
+MUST_CHECK int freeze_process(const struct freeze_request *request, struct image *image, struct error *err);

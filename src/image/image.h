@@ -1,0 +1,129 @@
+/* An image: all of a frozen process but its pages, which are a separate stream of bytes in the order in which
+ * the template plan reads them. In memory here; image_encode and image_decode are the manifest on disk, which
+ * docs/SNAPSHOT.md describes. */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "image/plan.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IMAGE_THREADS_MAX 4096
+#define IMAGE_OPS_MAX (1u << 20)
+#define IMAGE_DATA_MAX (1u << 30)
+#define IMAGE_MAPPINGS_MAX (1u << 18)
+#define IMAGE_DESCRIPTORS_MAX 65536
+
+struct plan {
+    struct plan_op *ops;
+    uint32_t count, capacity;
+};
+
+struct image_thread {
+    int32_t tid; /* in its pid namespace */
+    char name[16];
+    struct plan plan;
+    uint64_t frame;        /* offset in data: the rt_sigreturn frame (64-byte aligned) */
+    uint64_t stop_address; /* where it was frozen; for inspection */
+    int64_t stop_syscall;  /* the system call it was in, or -1; for inspection */
+};
+
+enum image_mapping_kind { IMAGE_ANONYMOUS = 1, IMAGE_FILE, IMAGE_SHARED, IMAGE_SPECIAL };
+
+/* For inspection and for choosing free addresses; the plans do the work. */
+struct image_mapping {
+    uint64_t start, end, offset;
+    uint32_t protection, kind; /* PROT_*, enum image_mapping_kind */
+    uint64_t page_count;       /* pages that are in the stream */
+    char *name;                /* path, "[heap]" or ""; owned */
+};
+
+struct image_descriptor {
+    int32_t fd;
+    char *kind, *detail; /* "pipe", "read end, 12 bytes waiting"; owned */
+};
+
+struct image {
+    /* The machine it was frozen on: it thaws only where these are the same. */
+    char kernel_release[65];
+    uint8_t cpu_features[32]; /* what programs can ask of the processor (CPUID), hashed */
+    /* The process. */
+    int32_t pid;                                 /* in its pid namespace */
+    uint64_t monotonic_ns, boottime_ns, wall_ms; /* clocks at the freeze */
+    uint64_t page_bytes;                         /* length of the page stream */
+    uint64_t vdso_start, vdso_bytes;
+    uint64_t vvar_start, vvar_bytes; /* all the [vvar*] mappings, which lie together */
+    uint32_t descriptor_floor;       /* every descriptor of the process is below this number */
+    struct plan template_plan, process_plan, release_plan;
+    uint32_t sandbox_ops_end;     /* the ops of process_plan before this one enter the sandbox */
+    struct image_thread *threads; /* [0] is the first thread */
+    uint32_t thread_count;
+    struct image_mapping *mappings;
+    uint32_t mapping_count;
+    struct image_descriptor *descriptors;
+    uint32_t descriptor_count;
+    struct buffer data; /* what PLAN_DATA offsets point into */
+};
+
+void image_free(struct image *image);
+void image_encode(struct buffer *out, const struct image *image);
+/* Every count, offset and kind is checked here, so that the interpreter need not. */
+MUST_CHECK int image_decode(struct image *image, struct bytes manifest, struct error *err);
+/* Fill in what this machine is; and ask whether this machine can thaw it (ERROR_UNSUPPORTED with the reason).
+ */
+MUST_CHECK int image_stamp_machine(struct image *image, struct error *err);
+MUST_CHECK int image_check_machine(const struct image *image, struct error *err);
+
+/* For people: what it holds, and with `plan` every plan as a readable trace; as JSON for scripts. */
+void image_print(struct buffer *out, const struct image *image, bool plan, bool json);
+
+/* Building plans: an argument is made with plan_literal, plan_data...; ops are appended in order. */
+struct plan_arg {
+    enum plan_arg_kind kind;
+    uint64_t value;
+};
+static inline struct plan_arg plan_literal(uint64_t value)
+{
+    return (struct plan_arg){PLAN_LITERAL, value};
+}
+static inline struct plan_arg plan_data(uint64_t offset)
+{
+    return (struct plan_arg){PLAN_DATA, offset};
+}
+static inline struct plan_arg plan_slot(enum plan_slot slot)
+{
+    return (struct plan_arg){PLAN_SLOT, slot};
+}
+static inline struct plan_arg plan_register(unsigned index)
+{
+    return (struct plan_arg){PLAN_REGISTER, index};
+}
+/* Append an op that must succeed, and return it, so that the caller can change what it expects or saves. The
+ * pointer is valid until the next append. Missing arguments are literal 0. */
+struct plan_op *plan_append(
+    struct plan *plan, enum plan_op_kind kind, long number, const struct plan_arg *args, size_t arg_count);
+#define PLAN_ARG_LIST(...) \
+    (const struct plan_arg[]){__VA_ARGS__}, \
+        sizeof((const struct plan_arg[]){__VA_ARGS__}) / sizeof(struct plan_arg)
+/* plan_call(plan, SYS_dup2, plan_register(0), plan_literal(7)) */
+#define plan_call(plan, number, ...) plan_append(plan, PLAN_SYSCALL, number, PLAN_ARG_LIST(__VA_ARGS__))
+/* plan_do(plan, PLAN_STORE, plan_data(a), plan_register(1), plan_literal(4)) */
+#define plan_do(plan, kind, ...) plan_append(plan, kind, 0, PLAN_ARG_LIST(__VA_ARGS__))
+static inline void plan_save(struct plan_op *op, unsigned index)
+{
+    op->save = (uint8_t)(index + 1);
+}
+static inline void plan_expect_value(struct plan_op *op, int64_t value)
+{
+    op->expect = PLAN_EXPECT_VALUE;
+    op->expected = value;
+}
+/* Put bytes into the data area (8-aligned, or as told), and return their offset. */
+uint64_t image_put(struct image *image, const void *data, size_t len);
+uint64_t image_put_aligned(struct image *image, const void *data, size_t len, size_t alignment);
+uint64_t image_put_string(struct image *image, const char *s);
+void image_note_descriptor(struct image *image, int fd, const char *kind, const char *format, ...)
+    PRINTF_LIKE(4, 5);

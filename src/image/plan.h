@@ -1,0 +1,83 @@
+/* A plan: a flat list of system calls with their arguments and expected results, which the freestanding blob
+ * (thaw/blob) interprets. Freeze compiles process state into plans; `thaw inspect --plan` prints them.
+ * This header is shared with the blob: fixed-size types only, nothing of libc.
+ *
+ * A snapshot has these plans, run in this order:
+ *   template   once per machine, in the parked template process: memory, signal handlers, limits
+ *   process    in each clone, by its first thread: sandbox, descriptors, shared memory, timers
+ *   thread[i]  in each clone, by thread i (0 is the first thread): what the kernel keeps per thread
+ *   release    in each clone, by its first thread, when all threads have finished theirs: what must be last
+ * Then each thread returns into the function with rt_sigreturn, to the very instruction where it was frozen.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define PLAN_REGISTERS 16
+#define PLAN_ARGS 6
+
+/* What an argument is. */
+enum plan_arg_kind {
+    PLAN_LITERAL = 0, /* the value itself */
+    PLAN_DATA,        /* an offset into the snapshot's data area: becomes an address */
+    PLAN_SLOT,        /* a per-clone descriptor, see enum plan_slot */
+    PLAN_REGISTER,    /* the saved result of an earlier operation of the same plan */
+};
+
+enum plan_op_kind {
+    PLAN_SYSCALL = 0,
+    /* arg[0] address, arg[1] length: fill with the next bytes of the page stream (template plan only). */
+    PLAN_READ_PAGES,
+    /* Store the value of arg[1] (any kind) at arg[0] (PLAN_DATA), arg[2] bytes wide (4 or 8, literal): for
+     * structures that hold addresses of other data, or descriptors that are only known at the thaw. */
+    PLAN_STORE,
+    /* Load arg[1] (literal, 4 or 8) bytes from arg[0] (PLAN_DATA) as the result, which `save` keeps: for
+     * results that a system call leaves in memory (pipe2, socketpair). 4 bytes are sign-extended. */
+    PLAN_LOAD,
+    /* Write all arg[2] bytes at arg[1] to the descriptor arg[0], however many calls it takes. */
+    PLAN_WRITE_ALL,
+};
+
+enum plan_expect {
+    PLAN_EXPECT_SUCCESS = 0, /* not a negative error number */
+    PLAN_EXPECT_VALUE,       /* exactly `expected` */
+    PLAN_EXPECT_ANYTHING,
+};
+
+/* The descriptors that differ from clone to clone; the template receives them with each request, in this
+ * order. */
+enum plan_slot {
+    PLAN_SLOT_INIT_PIDFD = 0, /* pid 1 of the sandbox: names all its namespaces */
+    PLAN_SLOT_REPORT,         /* a pipe's write end: takes one struct plan_report */
+    PLAN_SLOT_LOG,            /* a pipe's write end: the function's stdout and stderr */
+    PLAN_SLOT_CODE,           /* a detached mount of the function's code */
+    PLAN_SLOT_CGROUP_0,       /* cgroup.procs files to enter; -1 where there are fewer */
+    PLAN_SLOT_CGROUP_1,
+    PLAN_SLOT_CGROUP_2,
+    PLAN_SLOT_COUNT
+};
+
+struct plan_op {
+    uint16_t kind;    /* enum plan_op_kind */
+    uint16_t number;  /* of the system call */
+    uint8_t expect;   /* enum plan_expect */
+    uint8_t save;     /* 1 + the register that takes the result; 0: none */
+    uint16_t subject; /* the descriptor that this op restores, for error texts, or PLAN_NO_SUBJECT */
+    uint8_t arg_kind[8];
+    int64_t expected;
+    uint64_t arg[PLAN_ARGS];
+};
+#define PLAN_NO_SUBJECT 0xffff
+
+/* What the blob writes to the report pipe, once, after the process is restored (or cannot be). */
+struct plan_report {
+    uint32_t magic;     /* PLAN_REPORT_MAGIC */
+    int32_t failed;     /* 0, or the negative error number (or unexpected value) of the op that failed */
+    uint32_t plan;      /* which plan it was in: enum plan_which, with the thread's index << 8 */
+    uint32_t op;        /* and which op */
+    uint64_t forked_ns; /* CLOCK_MONOTONIC as the clone first ran */
+    uint64_t sandboxed_ns, descriptors_ns, threads_ns; /* as these parts were done */
+};
+#define PLAN_REPORT_MAGIC 0x77616874u /* "thaw" */
+
+enum plan_which { PLAN_TEMPLATE = 1, PLAN_PROCESS, PLAN_THREAD, PLAN_RELEASE };

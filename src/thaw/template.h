@@ -1,0 +1,66 @@
+/* Templates: a parked process whose address space is a snapshot's, and which is forked to make clones. */
+#pragma once
+
+#include "base/error.h"
+#include "image/image.h"
+
+#include <linux/filter.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct template;
+
+struct template_options {
+    const struct image *image; /* read only while template_start runs */
+    /* Runs in a child process of the template's builder: writes the whole page stream to `fd`. Returns 0 or
+     * -1. */
+    int (*stream_pages)(void *context, int fd, struct error *err);
+    void *stream_context;
+    int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
+                       clones will see them; no function runs in it. It may end once the template is ready */
+    int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
+    const char *code_path;
+    uid_t uid; /* the sandbox's user */
+    gid_t gid;
+    const struct sock_fprog *template_filter; /* attached in the template, and so inherited; NULL: none */
+    const struct sock_fprog
+        *clone_filter; /* attached in each clone just before the function runs on; NULL: none */
+};
+
+/* Forks the template process, a child of the caller. It is ready (or has failed) when template_fd is
+ * readable. */
+MUST_CHECK struct template *template_start(const struct template_options *options, struct error *err);
+int template_fd(const struct template *t);    /* a socket: readable when template_next has something */
+pid_t template_pid(const struct template *t); /* the caller waits for it after template_free */
+uint64_t template_memory_bytes(const struct template *t);
+
+struct template_clone_args {
+    int slots[PLAN_SLOT_COUNT]; /* -1 where the slot is not used; they stay the caller's */
+    uint64_t cookie;            /* comes back with the answer */
+};
+/* Ask for one clone: one message, never blocks. Answers come in order, through template_next. */
+MUST_CHECK int template_clone(struct template *t, const struct template_clone_args *args, struct error *err);
+
+enum template_event_kind {
+    TEMPLATE_NOTHING = 0,  /* no event now */
+    TEMPLATE_READY,        /* built (clones may be asked for before; they wait) */
+    TEMPLATE_CLONED,       /* cookie, pid, pidfd: the clone is the caller's own child */
+    TEMPLATE_CLONE_FAILED, /* cookie, error */
+    TEMPLATE_GONE,         /* it could not be built, or died: error. Nothing comes after this */
+};
+struct template_event {
+    enum template_event_kind kind;
+    uint64_t cookie;
+    pid_t pid; /* as the caller sees it */
+    int pidfd; /* the caller's to close */
+    uint64_t forked_ns;
+    struct error error;
+};
+/* Never blocks. */
+struct template_event template_next(struct template *t);
+/* Ends the template process with SIGKILL and frees; its clones live on. The caller reaps template_pid. */
+void template_free(struct template **t);
+
+/* A sentence about a clone that failed, from what it wrote to its report pipe. */
+void template_explain_failure(
+    const struct image *image, const struct plan_report *report, char *text, size_t size);
