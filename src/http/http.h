@@ -42,6 +42,17 @@ struct http_listener;
 MUST_CHECK struct http_listener *http_listen(struct http_server *server, int listen_fd,
     const struct http_callbacks *callbacks, void *context, struct error *err);
 void http_unlisten(struct http_listener **listener);
+/* How the connections of one listener differ from the server's defaults (all zero). */
+struct http_listener_options {
+    uint32_t connection_limit; /* more wait in the backlog; 0: only the server's limit counts */
+    bool keep_silent;          /* a connection that is silent between requests is not closed */
+    bool end_on_fin; /* a client that closes its sending side while we hold its exchange is gone; else it may
+                        be waiting for the answer still, and is found dead when we reply */
+};
+void http_listener_configure(struct http_listener *listener, const struct http_listener_options *options);
+/* No connection of this listener is in the middle of anything: each is silent between requests, or waits for
+ * the answer to a complete request with nothing sent after it. */
+bool http_listener_quiet(const struct http_listener *listener);
 
 const char *http_method(const struct http_exchange *exchange);
 const char *http_path(const struct http_exchange *exchange); /* still percent-encoded, without the query */
@@ -49,6 +60,9 @@ const char *http_query(const struct http_exchange *exchange,
     const char *name); /* decoded; "" when it has no value; NULL when absent */
 const char *http_header(const struct http_exchange *exchange, const char *name); /* NULL when absent */
 struct bytes http_body(const struct http_exchange *exchange);
+#define HTTP_LENGTH_UNKNOWN UINT64_MAX
+/* What Content-Length said, HTTP_LENGTH_UNKNOWN for a chunked body. */
+uint64_t http_content_length(const struct http_exchange *exchange);
 struct http_connection *http_exchange_connection(const struct http_exchange *exchange);
 uint16_t http_peer_port(const struct http_connection *connection); /* the client's source port, host order */
 /* When the first byte of the request was seen, CLOCK_MONOTONIC. */
