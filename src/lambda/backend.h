@@ -30,6 +30,7 @@ struct lambda_invocation {
     const struct catalog_function *function; /* the resolved version; valid until `finish` is called */
     struct bytes payload;                    /* valid until `finish` */
     char request_id[37];
+    const char *invoked_arn;    /* as the caller named it: with the qualifier it gave, if any */
     const char *client_context; /* decoded JSON or NULL */
     const char *trace_id;       /* X-Amzn-Trace-Id or NULL */
     bool want_log_tail, want_trace;
@@ -44,7 +45,8 @@ struct lambda_backend {
     /* An Event invocation was put into the durable queue (see catalog): look at it. */
     void (*event_queued)(void *context);
     /* A version was published with SnapStart and is Pending: initialise and freeze it, then record the
-     * outcome with catalog_set_state. Also called at start-up for every version still Pending. */
+     * outcome with catalog_set_snapshot or catalog_set_state. Called once for each new version; at start-up
+     * the front itself goes through catalog_each_pending. Take a reference to keep `version`. */
     void (*snapshot)(void *context, const struct catalog_function *version);
     /* $LATEST changed, or a version or function was deleted: its environments are to end (those that serve an
      * invocation after it), its template and snapshot to go when `deleted`. */
