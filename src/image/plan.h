@@ -36,6 +36,8 @@ enum plan_op_kind {
     PLAN_LOAD,
     /* Write all arg[2] bytes at arg[1] to the descriptor arg[0], however many calls it takes. */
     PLAN_WRITE_ALL,
+    /* Copy arg[2] bytes from arg[1] to the address arg[0]: the contents of shared mappings. */
+    PLAN_COPY,
 };
 
 enum plan_expect {

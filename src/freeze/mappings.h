@@ -1,0 +1,23 @@
+/* The address space of a process as /proc/PID/smaps tells it. */
+#pragma once
+
+#include "freeze/tracee.h"
+
+struct mapping {
+    uint64_t start, end, offset; /* bytes */
+    int protection;              /* PROT_* */
+    bool shared;
+    uint64_t device, inode; /* of the file; device as makedev gives it. 0: anonymous */
+    char *path;             /* as /proc prints it, with " (deleted)" cut off; "" for anonymous; owned */
+    bool deleted;
+    bool wipe_on_fork, dont_fork, grows_down, locked, huge_page, no_huge_page, dont_dump, no_reserve,
+        droppable, io, mergeable;
+};
+
+struct mappings {
+    struct mapping *list;
+    size_t count;
+};
+
+MUST_CHECK int mappings_read(struct mappings *m, const struct tracee *t, struct error *err);
+void mappings_free(struct mappings *m);

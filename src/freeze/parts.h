@@ -1,0 +1,30 @@
+/* The parts of a freeze: each reads one kind of state and appends to the image's plans. */
+#pragma once
+
+#include "freeze/freeze.h"
+#include "freeze/mappings.h"
+#include "freeze/tracee.h"
+
+struct freeze {
+    const struct freeze_request *request;
+    struct tracee tracee;
+    struct mappings mappings;
+    struct image *image;
+};
+
+/* Private memory: mappings and pages into the template plan, the pages into the stream. */
+MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
+/* What a process has beside memory, threads and descriptors: signal handlers, limits, timers, mm fields,
+ * umask... into the template plan where a fork inherits it, else into the process plan. */
+MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
+/* Registers, masks, thread pointers...: one plan and one rt_sigreturn frame for each thread. */
+MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
+/* The contents of /tmp into the process plan (before descriptors, which may be open on them) and into the
+ * template plan (a private mapping may be of such a file). */
+MUST_CHECK int freeze_tmp_files(struct freeze *f, struct error *err);
+/* Every open descriptor into the process plan; sets image->descriptor_floor. */
+MUST_CHECK int freeze_descriptors(struct freeze *f, struct error *err);
+/* Shared mappings (anonymous, memfd, files of /tmp) into the process plan, after the descriptors. */
+MUST_CHECK int freeze_shared_memory(struct freeze *f, struct error *err);
+/* Into process_plan, first of all: enter the sandbox of slot INIT_PIDFD. */
+void freeze_sandbox_entry(struct freeze *f);

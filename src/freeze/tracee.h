@@ -1,0 +1,56 @@
+/* The process that is being frozen: stopped with ptrace, all threads; read; and made to run system calls of
+ * ours (in its first thread, at a `syscall` instruction of its vDSO), after which its registers are as they
+ * were. */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+struct tracee_thread {
+    pid_t tid;                         /* as we see it */
+    pid_t inner_tid;                   /* in the innermost pid namespace */
+    struct user_regs_struct registers; /* as it was stopped */
+};
+
+struct tracee {
+    pid_t pid, inner_pid;
+    int pidfd;
+    int proc_fd;                   /* /proc/PID, for openat */
+    struct tracee_thread *threads; /* [0] is the first thread */
+    size_t thread_count;
+    uint64_t syscall_address; /* a `syscall` instruction inside the vDSO */
+    uint64_t scratch;         /* a page of ours inside the process, read-write, for pointer arguments */
+    char name[16];            /* comm, for error texts */
+};
+
+/* Stop every thread (also such as are being created meanwhile). Fails, with nothing left stopped, when the
+ * process is gone, is a zombie, or has children (ERROR_UNSUPPORTED: process trees are not frozen yet). */
+MUST_CHECK int tracee_stop(struct tracee *t, pid_t pid, struct error *err);
+/* Unmap what was injected and close our descriptors. The process stays stopped; it dies with the tracer. */
+void tracee_close(struct tracee *t);
+
+MUST_CHECK int tracee_read(
+    const struct tracee *t, uint64_t address, void *out, size_t len, struct error *err);
+MUST_CHECK int tracee_write(
+    const struct tracee *t, uint64_t address, const void *data, size_t len, struct error *err);
+/* Run one system call in thread `index`. *result is what it returned (-errno for failure); returns -1 only
+ * when it could not be run. Missing arguments are 0. */
+MUST_CHECK int tracee_syscall(struct tracee *t, size_t index, long *result, struct error *err, long number,
+    size_t arg_count, const uint64_t *args);
+#define tracee_call(t, result, err, number, ...) \
+    tracee_syscall(t, 0, result, err, number, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), \
+        (const uint64_t[]){__VA_ARGS__})
+
+/* A copy of the process's descriptor `fd` in our own process (pidfd_getfd): shares the open file description.
+ */
+MUST_CHECK int tracee_get_fd(const struct tracee *t, int fd, struct error *err);
+/* Reads /proc/PID/<name> whole. */
+MUST_CHECK int tracee_proc_file(
+    const struct tracee *t, const char *name, struct buffer *out, struct error *err);
+/* error_set with kind ERROR_UNSUPPORTED and "process PID (name): " in front: what refuses a freeze. */
+int tracee_refuse(const struct tracee *t, struct error *err, const char *format, ...) PRINTF_LIKE(3, 4);
