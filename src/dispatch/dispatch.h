@@ -33,7 +33,6 @@ struct dispatch_env {
     struct dispatch_call *call; /* BUSY only */
     uint64_t idle_since_ns;
     enum dispatch_state state;
-    bool condemned; /* ends as soon as it has nothing to do */
 };
 
 struct dispatch_call {
@@ -54,8 +53,8 @@ struct dispatch_pool_options {
     void *user;
 };
 
-/* None of these may call back into the dispatcher before it returns to the caller's own loop turn, except
- * that `serve` may call nothing and `start` must return an environment record that lives until ended. */
+/* `start` and `serve` return before anything comes of them: none of these may call back into the dispatcher.
+ * `start` returns the caller's record (zeroed or fresh), which lives until dispatch_env_ended. */
 struct dispatch_effects {
     struct dispatch_env *(*start)(void *context, struct dispatch_pool *pool);
     void (*serve)(void *context, struct dispatch_env *env, struct dispatch_call *call);
@@ -80,18 +79,19 @@ struct dispatch_pool *dispatch_pool_new(
     struct dispatch *dispatch, const char *group, const struct dispatch_pool_options *options);
 void *dispatch_pool_user(const struct dispatch_pool *pool);
 void dispatch_pool_set_starting_max(struct dispatch_pool *pool, uint32_t starting_max);
+bool dispatch_pool_is_held(const struct dispatch_pool *pool);
 /* While a pool is held, nothing starts for it and nothing is blamed: calls wait (its snapshot is remade). */
 void dispatch_pool_hold(struct dispatch_pool *pool);
-void dispatch_pool_release(struct dispatch_pool *pool, uint64_t now_ns);
+void dispatch_pool_release(struct dispatch_pool *pool);
 /* No new calls will come; idle environments end now, the others when they have nothing to do. pool_gone
  * follows, perhaps before this returns. */
 void dispatch_pool_retire(struct dispatch_pool *pool);
-/* End what is idle now and what is starting for nobody. Busy environments stay. */
+/* End what is idle now and what is starting for nobody, the youngest first. Busy environments stay. */
 void dispatch_pool_evict(struct dispatch_pool *pool);
 
+/* An evict or a retirement is complete when `ending` is 0. */
 struct dispatch_pool_counts {
     uint32_t starting, idle, busy, ending, waiting;
-    uint32_t leaving; /* ending, or condemned and starting: an evict is complete when it is 0 */
 };
 struct dispatch_pool_counts dispatch_pool_count(const struct dispatch_pool *pool);
 uint32_t dispatch_in_flight(const struct dispatch *dispatch);
