@@ -84,7 +84,8 @@ bool dispatch_pool_is_held(const struct dispatch_pool *pool);
 void dispatch_pool_hold(struct dispatch_pool *pool);
 void dispatch_pool_release(struct dispatch_pool *pool);
 /* No new calls will come; idle environments end now, the others when they have nothing to do. pool_gone
- * follows, perhaps before this returns. */
+ * follows, perhaps before this returns. A held pool must be released, or its calls withdrawn, for it to go.
+ */
 void dispatch_pool_retire(struct dispatch_pool *pool);
 /* End what is idle now and what is starting for nobody, the youngest first. Busy environments stay. */
 void dispatch_pool_evict(struct dispatch_pool *pool);

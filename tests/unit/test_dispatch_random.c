@@ -130,6 +130,9 @@ static void step_pool(struct world *world)
     uint32_t at = draw(world, POOLS);
     switch (draw(world, 12)) {
     case 0:
+        /* Nothing can start for a pool that is held and has no owner any more: its calls are answered. */
+        while (dispatch_pool_is_held(world->pools[at]) && dispatch_pool_count(world->pools[at]).waiting > 0)
+            forget_call(world, dispatch_call_withdraw(world->dispatch, world->pools[at]));
         dispatch_pool_retire(world->pools[at]);
         world->retired++;
         world->pools[at] = new_pool(world, at);
@@ -179,9 +182,9 @@ static void random_operations_keep_the_invariants(void **state)
         if (broken)
             fail_msg("step %d: invariant %s", i, broken);
     }
-    assert_true(w.served > 1000);
+    assert_true(w.served > 10000);
     assert_true(w.refused > 10);
-    assert_true(w.gone > 10);
+    assert_true(w.gone > 100);
     assert_true(w.retired >= w.gone);
     dispatch_free(w.dispatch);
 }
