@@ -59,6 +59,9 @@ void store_reader_close(struct store_reader *reader); /* NULL is fine; wipes its
 /* Remove a snapshot: gone from view at once. ERROR_NOT_FOUND. */
 MUST_CHECK int store_delete(struct store *store, const char *id, struct error *err);
 
+/* Remove what the writer of `id` left when its process died (a later store_open would do it, too). */
+void store_discard_unfinished(struct store *store, const char *id);
+
 struct store_entry {
     char id[STORE_ID_HEX + 1];
     uint64_t stored_bytes;

@@ -1,0 +1,66 @@
+/* A sealed file: a header that carries the snapshot's data key, wrapped by the master key, then segments of
+ * ciphertext. Private to the store.
+ *
+ *    0  magic "THAWSEAL"        32  id of the master key     108  zeros
+ *    8  u16 format version      48  nonce of the wrapping    112  segments: SEAL_SEGMENT_BYTES of ciphertext
+ *   10  u16 enum seal_kind      60  wrapped data key              and a tag of 16 bytes; the last one may be
+ *   12  u32 segment bytes       92  tag of the wrapping           shorter, or empty
+ *   16  the snapshot's id
+ *
+ * Invariants:
+ *   1. A data key is random and seals one snapshot, so (kind, segment index) is a nonce that never repeats.
+ *   2. The wrapping authenticates bytes 0-31; the tag of a segment also authenticates the snapshot's id, the
+ *      kind of file, the index, and whether it is the last: no segment verifies in another place, and a file
+ *      that was cut at a segment's border, or made longer, does not verify at its end.
+ *   3. Plain bytes are given out only after their segment's tag was checked. */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <openssl/evp.h>
+
+#define SEAL_KEY_BYTES 32
+#define SEAL_ID_BYTES 16
+#define SEAL_NONCE_BYTES 12
+#define SEAL_TAG_BYTES 16
+#define SEAL_HEADER_BYTES 112
+#define SEAL_SEGMENT_BYTES (256u * 1024)
+#define SEAL_VERSION 1
+
+enum seal_kind { SEAL_MANIFEST = 1, SEAL_PAGES = 2 };
+
+struct seal_master {
+    uint8_t key[SEAL_KEY_BYTES];
+    uint8_t key_id[SEAL_ID_BYTES]; /* a hash of the key, to tell a wrong key from damage */
+};
+void seal_master_init(struct seal_master *master, const uint8_t key[SEAL_KEY_BYTES]);
+
+/* One file's cipher, for writing or for reading; segments go in order. Start from {0}. */
+struct sealer {
+    EVP_CIPHER_CTX *cipher;
+    uint8_t snapshot_id[SEAL_ID_BYTES];
+    enum seal_kind kind;
+    uint64_t index; /* of the next segment */
+};
+MUST_CHECK int sealer_init(struct sealer *sealer, const uint8_t key[SEAL_KEY_BYTES],
+    const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind, struct error *err);
+void sealer_free(struct sealer *sealer); /* wipes the key */
+
+/* `out` takes len + SEAL_TAG_BYTES. */
+MUST_CHECK int seal_segment(
+    struct sealer *sealer, const uint8_t *plain, size_t len, bool last, uint8_t *out, struct error *err);
+/* `sealed_len` includes the tag; `out` takes sealed_len - SEAL_TAG_BYTES. ERROR_CORRUPT names the segment. */
+MUST_CHECK int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_len, bool last,
+    uint8_t *out, struct error *err);
+
+MUST_CHECK int seal_header_write(uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
+    const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
+    struct error *err);
+/* Checks everything in the header and unwraps the data key. ERROR_CORRUPT, or ERROR_UNSUPPORTED for a version
+ * that we do not know. */
+MUST_CHECK int seal_header_read(const uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
+    uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
+    struct error *err);
+
+MUST_CHECK int random_fill(void *out, size_t len, struct error *err);
