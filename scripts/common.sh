@@ -1,0 +1,91 @@
+# What the commands of ./run share: messages, packages, builds, the Python environment. Sourced, never run.
+
+say() {
+    printf '== %s\n' "$*"
+}
+
+fail() {
+    printf './run: %s\n' "$*" >&2
+    exit 1
+}
+
+require_root() {
+    [ "$(id -u)" = 0 ] || fail "thawd makes namespaces and cgroups, which needs root. Try: sudo ./run $1"
+}
+
+# install_packages NAME...: install those that are missing, and only those.
+install_packages() {
+    command -v dpkg-query >/dev/null || return 0 # Not Debian's family: the compiler will say what is missing.
+    local missing=() name have
+    have=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p' || true)
+    for name in "$@"; do
+        grep -qxF "$name" <<<"$have" || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "these packages are missing: sudo apt-get install ${missing[*]}"
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # The lists may be old or absent; so try what is there first, and fetch them anew when that fails.
+    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return 0
+    apt-get update -qq
+    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# quietly LOG COMMAND...: run it with its output in LOG, which is shown only when it fails.
+quietly() {
+    local log=$1
+    shift
+    if ! "$@" >"$log" 2>&1 </dev/null; then
+        cat "$log" >&2
+        fail "failed: $*"
+    fi
+}
+
+# build_into FOLDER [meson option...]: configure when needed, then build what changed.
+build_into() {
+    local folder=$1 list
+    shift
+    mkdir -p "$folder"
+    # Meson reads the lists of sources when it configures, so a file that came or went means: configure again.
+    list=$(find src runtimes tests -name '*.c' -o -name '*.S' -o -name meson.build | LC_ALL=C sort)
+    if [ ! -f "$folder/build.ninja" ]; then
+        say "configuring $folder"
+        quietly "$folder/setup.log" meson setup "$folder" "$@"
+    elif [ "$list" != "$(cat "$folder/sources.txt" 2>/dev/null)" ]; then
+        quietly "$folder/setup.log" meson setup --reconfigure "$folder" "$@"
+    fi
+    printf '%s\n' "$list" >"$folder/sources.txt"
+    say "building $folder"
+    quietly "$folder/ninja.log" ninja -C "$folder"
+}
+
+# The tests' own Python, so that they run the same everywhere.
+prepare_venv() {
+    local wanted=tests/requirements.txt
+    cmp -s "$wanted" build/venv/installed.txt && return 0
+    say "preparing build/venv"
+    mkdir -p build
+    # Debian's own interpreter: another one that is first in PATH may be gone tomorrow.
+    quietly build/venv.log /usr/bin/python3 -m venv --clear build/venv
+    quietly build/venv.log build/venv/bin/pip install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" build/venv/installed.txt
+}
+
+# The AWS CLI: the system's, Debian's package, or (where there is no such package) one from PyPI.
+find_aws_cli() {
+    if AWS_CLI=$(command -v aws); then
+        return 0
+    fi
+    if apt-cache policy awscli 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        install_packages awscli
+        AWS_CLI=$(command -v aws)
+    else
+        install_packages "${packages_python[@]}"
+        prepare_venv
+        AWS_CLI=$PWD/build/venv/bin/aws
+    fi
+}
+
+c_files() { # every C file of ours, NUL-separated
+    find src runtimes tests examples bench \( -name '*.c' -o -name '*.h' \) -print0 | LC_ALL=C sort -z
+}
