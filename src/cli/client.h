@@ -53,3 +53,8 @@ MUST_CHECK json_t *client_post_json(struct client *client, const char *path, str
 
 /* Percent-encoded for a path segment or a query value; malloc'ed. */
 char *client_escape(const char *text);
+
+/* Paths of the server, malloc'ed. */
+char *evict_path(const struct cli_target *target, bool templates);
+char *invoke_path(const struct cli_target *target);
+char *configuration_path(const char *name, const char *version); /* version may be NULL */

@@ -1,0 +1,129 @@
+/* What thaw bench prints. */
+#include "cli/bench.h"
+#include "cli/table.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    double percent;
+} columns[] = {{"median", 50}, {"p90", 90}, {"p99", 99}, {"min", 0}, {"max", 100}};
+
+void bench_progress(const char *what, size_t done, size_t all)
+{
+    enum { WIDTH = 24 };
+    if (!isatty(STDERR_FILENO))
+        return;
+    if (!what) {
+        fputs("\r\033[K", stderr);
+        return;
+    }
+    static const char full[] = "########################", empty[] = "........................";
+    int filled = all ? (int)(done * WIDTH / all) : 0;
+    fprintf(stderr, "\r\033[K[%.*s%.*s] %s %zu/%zu", filled, full, WIDTH - filled, empty, what, done, all);
+}
+
+static void add_row(struct table *table, const char *title, struct bench_samples *samples, double unit)
+{
+    table_add(table, "%s", title);
+    table_add(table, "%zu", samples->count);
+    for (size_t i = 0; i < countof(columns); i++)
+        table_add(table, "%.3f", bench_percentile(samples, columns[i].percent) / unit);
+}
+
+static void print_totals(struct bench *bench)
+{
+    CLEANUP_TABLE struct table *table = table_new("end to end, milliseconds|>runs|>median|>p90|>p99|>min|>max");
+    for (int kind = 0; kind < BENCH_KINDS; kind++)
+        if (bench->series[kind].total.count > 0)
+            add_row(table, bench->series[kind].title, &bench->series[kind].total, 1e3);
+    table_print(table, stdout);
+}
+
+/* "descriptors_us" is "descriptors", in microseconds; a name without a unit is a count of something. */
+static void print_phases(struct bench_series *series)
+{
+    if (series->phase_count == 0)
+        return;
+    CLEANUP_FREE char *headings = xasprintf("%s, by phase|>runs|>median|>p90|>p99|>min|>max", series->title);
+    CLEANUP_TABLE struct table *table = table_new(headings);
+    for (size_t i = 0; i < series->phase_count; i++) {
+        char *name = series->phase[i].name, *suffix = strstr(name, "_us");
+        bool is_time = suffix && suffix[3] == 0;
+        CLEANUP_FREE char *title =
+            is_time ? xasprintf("%.*s (ms)", (int)(suffix - name), name) : xstrdup(name);
+        add_row(table, title, &series->phase[i].samples, is_time ? 1e3 : 1);
+    }
+    putchar('\n');
+    table_print(table, stdout);
+}
+
+static void print_ratio(struct bench *bench)
+{
+    double cold = bench_percentile(&bench->series[BENCH_COLD].total, 50);
+    double thaw = bench_percentile(&bench->series[BENCH_THAW].total, 50);
+    if (thaw > 0)
+        printf("\na thaw is %.0f times as fast as a cold start (%.1f ms / %.2f ms, medians)\n", cold / thaw,
+            cold / 1e3, thaw / 1e3);
+}
+
+static void print_others(const struct bench *bench)
+{
+    for (int kind = 0; kind < BENCH_KINDS; kind++)
+        if (bench->series[kind].others > 0)
+            printf("note: %zu of '%s' were served by an environment that was started in another way\n",
+                bench->series[kind].others, bench->series[kind].title);
+}
+
+void bench_print(struct bench *bench)
+{
+    struct utsname machine;
+    uname(&machine);
+    printf("%s:%s on %ld processors, kernel %s\n\n", bench->version.name, bench->version.version,
+        sysconf(_SC_NPROCESSORS_ONLN), machine.release);
+    print_totals(bench);
+    print_phases(&bench->series[BENCH_COLD]);
+    print_phases(&bench->series[BENCH_FIRST]);
+    print_phases(&bench->series[BENCH_THAW]);
+    print_phases(&bench->series[BENCH_WARM]);
+    print_phases(&bench->series[BENCH_CONCURRENT]);
+    print_ratio(bench);
+    print_others(bench);
+}
+
+static json_t *samples_json(struct bench_samples *samples)
+{
+    json_t *out = json_object();
+    json_object_set_new(out, "runs", json_integer((json_int_t)samples->count));
+    for (size_t i = 0; i < countof(columns); i++)
+        json_object_set_new(out, columns[i].name, json_real(bench_percentile(samples, columns[i].percent)));
+    return out;
+}
+
+void bench_print_json(struct bench *bench)
+{
+    json_t *out = json_object();
+    json_object_set_new(out, "function", json_string(bench->version.name));
+    json_object_set_new(out, "version", json_string(bench->version.version));
+    for (int kind = 0; kind < BENCH_KINDS; kind++) {
+        struct bench_series *series = &bench->series[kind];
+        if (series->total.count == 0)
+            continue;
+        json_t *one = json_object(), *phases = json_object();
+        json_object_set_new(one, "total_us", samples_json(&series->total));
+        for (size_t i = 0; i < series->phase_count; i++)
+            json_object_set_new(phases, series->phase[i].name, samples_json(&series->phase[i].samples));
+        json_object_set_new(one, "phases", phases);
+        json_object_set_new(one, "started_otherwise", json_integer((json_int_t)series->others));
+        json_object_set_new(out, series->key, one);
+    }
+    double thaw = bench_percentile(&bench->series[BENCH_THAW].total, 50);
+    double cold = bench_percentile(&bench->series[BENCH_COLD].total, 50);
+    json_object_set_new(out, "cold_over_thaw", thaw > 0 ? json_real(cold / thaw) : json_null());
+    json_dumpf(out, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7));
+    putchar('\n');
+    json_decref(out);
+}
