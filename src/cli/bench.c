@@ -17,8 +17,8 @@ static int check_frozen(struct bench *bench, struct error *err)
     if (!configuration)
         return -1;
     const char *state = json_string_value(json_object_get(configuration, "State"));
-    const char *status = json_string_value(
-        json_object_get(json_object_get(configuration, "SnapStart"), "OptimizationStatus"));
+    const char *status =
+        json_string_value(json_object_get(json_object_get(configuration, "SnapStart"), "OptimizationStatus"));
     int result = 0;
     if (!state || strcmp(state, "Active") != 0)
         result = error_set(err, ERROR_BUSY, "%s:%s is %s, not Active: 'thaw functions %s' tells why",
@@ -93,7 +93,8 @@ static enum cli_exit run(const struct cli_options *options, int argc, char **arg
         cli_target_parse(&target, argv[optind], &err) < 0)
         return cli_usage_error(&command_bench, "%s", err.text);
     if (!target.version)
-        return cli_usage_error(&command_bench, "it measures a published version: write %s:1, say", target.name);
+        return cli_usage_error(
+            &command_bench, "it measures a published version: write %s:1, say", target.name);
     bench.version = target;
     return bench_version(options, &bench, payload, json);
 }

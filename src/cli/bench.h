@@ -18,11 +18,11 @@ struct bench_samples {
 void bench_samples_add(struct bench_samples *samples, double value);
 void bench_samples_free(struct bench_samples *samples);
 /* Nearest rank: the least value that `percent` of all are not above. 0 when there is none. Sorts. */
-double bench_percentile(struct bench_samples *samples, double percent);
+double bench_percentile(struct bench_samples *samples, unsigned percent);
 
 /* One kind of request, measured again and again. */
 struct bench_series {
-    const char *key, *title; /* "thaw", "thaw from a template" */
+    const char *key, *title;    /* "thaw", "thaw from a template" */
     struct bench_samples total; /* as this client saw it, in microseconds */
     /* The server's own account of each (X-Thaw-Trace), in the order in which names were first seen. */
     struct {
@@ -47,7 +47,8 @@ struct bench_connection {
 struct bench_request {
     struct buffer wire;
 };
-void bench_request_invoke(struct bench_request *request, const struct cli_target *target, struct bytes payload);
+void bench_request_invoke(
+    struct bench_request *request, const struct cli_target *target, struct bytes payload);
 void bench_request_status(struct bench_request *request);
 
 /* Connects to the endpoint and exchanges one request for the server's status, so that the connection is in

@@ -16,7 +16,8 @@
 #define HEAD_BYTES_MAX 65536
 #define REPLY_WAIT_MS 920000 /* a little more than the longest time-out of a function */
 
-void bench_request_invoke(struct bench_request *request, const struct cli_target *target, struct bytes payload)
+void bench_request_invoke(
+    struct bench_request *request, const struct cli_target *target, struct bytes payload)
 {
     CLEANUP_FREE char *path = invoke_path(target);
     buffer_printf(&request->wire,
@@ -54,16 +55,17 @@ int bench_connect(struct bench_connection *connection, const char *endpoint, str
     const char *host = strncmp(endpoint, "http://", 7) == 0 ? endpoint + 7 : endpoint;
     size_t host_len = strcspn(host, ":/");
     CLEANUP_FREE char *name = xstrndup(host, host_len);
-    CLEANUP_FREE char *port =
-        host[host_len] == ':' ? xstrndup(host + host_len + 1, strcspn(host + host_len + 1, "/")) : xstrdup("80");
+    CLEANUP_FREE char *port = host[host_len] == ':'
+                                  ? xstrndup(host + host_len + 1, strcspn(host + host_len + 1, "/"))
+                                  : xstrdup("80");
     connection->fd = connect_to(name, port, err);
     if (connection->fd < 0)
         return -1;
-    CLEANUP_BUFFER struct buffer wire = {0};
-    struct bench_request status = {wire};
+    struct bench_request status = {0};
     bench_request_status(&status);
-    wire = status.wire;
-    return bench_exchange(connection, &status, err);
+    int result = bench_exchange(connection, &status, err);
+    buffer_free(&status.wire);
+    return result;
 }
 
 void bench_disconnect(struct bench_connection *connection)
@@ -120,7 +122,8 @@ int bench_advance(struct bench_connection *connection, struct error *err)
            connection->reply.len >= connection->head_bytes + connection->body_bytes;
 }
 
-int bench_exchange(struct bench_connection *connection, const struct bench_request *request, struct error *err)
+int bench_exchange(
+    struct bench_connection *connection, const struct bench_request *request, struct error *err)
 {
     if (bench_begin(connection, request, err) < 0)
         return -1;

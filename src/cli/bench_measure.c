@@ -1,4 +1,5 @@
-/* What thaw bench measures, in this order: cold starts, first thaws, thaws, warm invocations, many at once. */
+/* What thaw bench measures, in this order: cold starts, first thaws, thaws, warm invocations, many at once.
+ */
 #include "base/clock.h"
 #include "cli/bench.h"
 

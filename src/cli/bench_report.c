@@ -9,7 +9,7 @@
 
 static const struct {
     const char *name;
-    double percent;
+    unsigned percent;
 } columns[] = {{"median", 50}, {"p90", 90}, {"p99", 99}, {"min", 0}, {"max", 100}};
 
 void bench_progress(const char *what, size_t done, size_t all)
@@ -36,7 +36,8 @@ static void add_row(struct table *table, const char *title, struct bench_samples
 
 static void print_totals(struct bench *bench)
 {
-    CLEANUP_TABLE struct table *table = table_new("end to end, milliseconds|>runs|>median|>p90|>p99|>min|>max");
+    CLEANUP_TABLE struct table *table =
+        table_new("end to end, milliseconds|>runs|>median|>p90|>p99|>min|>max");
     for (int kind = 0; kind < BENCH_KINDS; kind++)
         if (bench->series[kind].total.count > 0)
             add_row(table, bench->series[kind].title, &bench->series[kind].total, 1e3);

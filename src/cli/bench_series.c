@@ -1,7 +1,6 @@
 /* Samples, percentiles, and what each reply adds to them. */
 #include "cli/bench.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,13 +26,13 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double bench_percentile(struct bench_samples *samples, double percent)
+double bench_percentile(struct bench_samples *samples, unsigned percent)
 {
     if (samples->count == 0)
         return 0;
     qsort(samples->value, samples->count, sizeof *samples->value, compare);
-    double rank = ceil(percent / 100 * (double)samples->count);
-    return samples->value[rank < 1 ? 0 : (size_t)rank - 1];
+    size_t rank = (percent * samples->count + 99) / 100;
+    return samples->value[rank < 1 ? 0 : rank - 1];
 }
 
 void bench_series_free(struct bench_series *series)
@@ -61,9 +60,8 @@ static void add_trace(struct bench_series *series, const char *text)
     json_t *trace = json_loads(text, 0, NULL);
     const char *name;
     json_t *value;
-    json_object_foreach(trace, name, value)
-        if (json_is_number(value))
-            add_phase(series, name, json_number_value(value));
+    json_object_foreach(trace, name, value) if (json_is_number(value))
+        add_phase(series, name, json_number_value(value));
     const char *start = json_string_value(json_object_get(trace, "start"));
     if (start && strncmp(start, series->key, strlen(start)) != 0)
         series->others++;

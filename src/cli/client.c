@@ -96,7 +96,8 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
     return len;
 }
 
-static int explain(const struct client *client, CURLcode code, const struct transfer *transfer, struct error *err)
+static int explain(
+    const struct client *client, CURLcode code, const struct transfer *transfer, struct error *err)
 {
     if (transfer->too_long)
         return error_set(err, ERROR_LIMIT, "the reply is longer than %u bytes", CLIENT_REPLY_BYTES);
@@ -114,7 +115,8 @@ static int explain(const struct client *client, CURLcode code, const struct tran
     case CURLE_OPERATION_TIMEDOUT:
         return error_set(err, ERROR_BUSY, "the server at %s took too long to answer", client->endpoint);
     default:
-        return error_set(err, ERROR_SYSTEM, "no reply from %s: %s", client->endpoint, curl_easy_strerror(code));
+        return error_set(
+            err, ERROR_SYSTEM, "no reply from %s: %s", client->endpoint, curl_easy_strerror(code));
     }
 }
 
@@ -129,8 +131,8 @@ static struct curl_slist *header_list(const struct client_request *request)
     return list;
 }
 
-int client_send(
-    struct client *client, const struct client_request *request, struct client_reply *reply, struct error *err)
+int client_send(struct client *client, const struct client_request *request, struct client_reply *reply,
+    struct error *err)
 {
     struct transfer transfer = {.request = request, .reply = reply};
     CLEANUP_FREE char *url = xasprintf("%s%s", client->endpoint, request->path);

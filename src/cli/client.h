@@ -29,8 +29,8 @@ struct client_request {
 
 struct client_reply {
     long status;
-    struct buffer body;            /* NUL-terminated, for convenience */
-    struct client_field *fields;   /* as they came; names are matched without case */
+    struct buffer body;          /* NUL-terminated, for convenience */
+    struct client_field *fields; /* as they came; names are matched without case */
     size_t field_count;
 };
 
@@ -39,8 +39,8 @@ void client_free(struct client **client);
 #define CLEANUP_CLIENT __attribute__((cleanup(client_free)))
 
 /* -1 when no reply came: the error says what to do. Any status is a reply. */
-MUST_CHECK int client_send(
-    struct client *client, const struct client_request *request, struct client_reply *reply, struct error *err);
+MUST_CHECK int client_send(struct client *client, const struct client_request *request,
+    struct client_reply *reply, struct error *err);
 void client_reply_free(struct client_reply *reply);
 #define CLEANUP_REPLY __attribute__((cleanup(client_reply_free)))
 const char *client_reply_field(const struct client_reply *reply, const char *name); /* NULL when absent */

@@ -4,8 +4,8 @@
 #include <getopt.h>
 #include <stdio.h>
 
-static int evict(const struct cli_options *options, const struct cli_target *target, bool templates, bool json,
-    struct error *err)
+static int evict(const struct cli_options *options, const struct cli_target *target, bool templates,
+    bool json, struct error *err)
 {
     CLEANUP_CLIENT struct client *client = client_new(options, err);
     if (!client)
@@ -51,13 +51,14 @@ const struct cli_command command_evict = {
     .name = "evict",
     .arguments = "NAME[:VERSION] [--templates] [--json]",
     .summary = "Drop idle environments of a function, and return when they are gone",
-    .details = "Without :VERSION, those of all its versions. An environment that serves an invocation stays.\n"
-               "\n"
-               "  --templates  also drop the templates: the next thaw builds its template from the snapshot\n"
-               "  --json       counts as JSON\n"
-               "\n"
-               "examples:\n"
-               "  thaw evict pets:1               the next invocation is a thaw\n"
-               "  thaw evict pets:1 --templates   the next invocation is a first thaw\n",
+    .details =
+        "Without :VERSION, those of all its versions. An environment that serves an invocation stays.\n"
+        "\n"
+        "  --templates  also drop the templates: the next thaw builds its template from the snapshot\n"
+        "  --json       counts as JSON\n"
+        "\n"
+        "examples:\n"
+        "  thaw evict pets:1               the next invocation is a thaw\n"
+        "  thaw evict pets:1 --templates   the next invocation is a first thaw\n",
     .run = run,
 };

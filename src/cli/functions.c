@@ -45,7 +45,8 @@ static int add_versions(struct client *client, const char *name, json_t *out, st
         return -1;
     size_t i;
     json_t *version;
-    json_array_foreach(versions, i, version) {
+    json_array_foreach(versions, i, version)
+    {
         CLEANUP_FREE char *one = configuration_path(name, text_of(version, "Version"));
         json_t *configuration = client_get_json(client, one, err);
         if (!configuration) {
@@ -74,7 +75,8 @@ static void print_versions(const json_t *versions)
         table_new("FUNCTION|>VERSION|STATE|SNAPSTART|RUNTIME|>MEMORY|>CODE|MODIFIED|REASON");
     size_t i;
     json_t *version;
-    json_array_foreach(versions, i, version) {
+    json_array_foreach(versions, i, version)
+    {
         char size[SIZE_TEXT];
         table_add(table, "%s", text_of(version, "FunctionName"));
         table_add(table, "%s", text_of(version, "Version"));
@@ -103,9 +105,8 @@ static int show_functions(const struct cli_options *options, const char *only, b
         failed = functions ? 0 : -1;
         size_t i;
         json_t *function;
-        json_array_foreach(functions, i, function)
-            if (!failed)
-                failed = add_versions(client, text_of(function, "FunctionName"), versions, err);
+        json_array_foreach(functions, i, function) if (!failed) failed =
+            add_versions(client, text_of(function, "FunctionName"), versions, err);
         json_decref(functions);
     }
     if (!failed && json)

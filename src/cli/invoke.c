@@ -20,7 +20,8 @@ static void print_tail(const struct client_reply *reply)
     CLEANUP_BUFFER struct buffer log = {0};
     base64_decode(&log, encoded);
     bool dim = table_may_colour(stderr);
-    fprintf(stderr, "%s%.*s%s", dim ? "\033[2m" : "", (int)log.len, (const char *)log.data, dim ? "\033[0m" : "");
+    fprintf(
+        stderr, "%s%.*s%s", dim ? "\033[2m" : "", (int)log.len, (const char *)log.data, dim ? "\033[0m" : "");
     if (log.len > 0 && log.data[log.len - 1] != '\n')
         fputc('\n', stderr);
 }

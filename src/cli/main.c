@@ -10,7 +10,6 @@
 #define DEFAULT_ENDPOINT "http://127.0.0.1:8429"
 
 static const struct cli_command *const commands[] = {
-    &command_doctor,
     &command_functions,
     &command_invoke,
     &command_logs,
@@ -23,14 +22,16 @@ static void print_overview(FILE *out)
 {
     fputs("usage: thaw [--endpoint URL] COMMAND [ARGUMENTS]\n"
           "\n"
-          "Looks after a thawd server: functions that are initialised once, frozen, and thawed in milliseconds.\n"
+          "Looks after a thawd server: functions that are initialised once, frozen, and thawed in "
+          "milliseconds.\n"
           "\n"
           "commands:\n",
         out);
     for (size_t i = 0; i < countof(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     fputs("\n"
-          "The server is found by --endpoint, else the environment variable THAW_ENDPOINT, else\n" DEFAULT_ENDPOINT
+          "The server is found by --endpoint, else the environment variable THAW_ENDPOINT, "
+          "else\n" DEFAULT_ENDPOINT
           ". Functions are created with the AWS CLI or any AWS SDK, pointed at the same address:\n"
           "  aws --endpoint-url " DEFAULT_ENDPOINT " lambda create-function ...\n"
           "\n"

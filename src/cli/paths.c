@@ -13,14 +13,14 @@ char *invoke_path(const struct cli_target *target)
 {
     CLEANUP_FREE char *name = client_escape(target->name);
     CLEANUP_FREE char *version = client_escape(target->version ? target->version : "");
-    return xasprintf("/2015-03-31/functions/%s/invocations%s%s", name, target->version ? "?Qualifier=" : "",
-        version);
+    return xasprintf(
+        "/2015-03-31/functions/%s/invocations%s%s", name, target->version ? "?Qualifier=" : "", version);
 }
 
 char *configuration_path(const char *name, const char *version)
 {
     CLEANUP_FREE char *escaped_name = client_escape(name);
     CLEANUP_FREE char *escaped_version = client_escape(version ? version : "");
-    return xasprintf("/2015-03-31/functions/%s/configuration%s%s", escaped_name,
-        version ? "?Qualifier=" : "", escaped_version);
+    return xasprintf("/2015-03-31/functions/%s/configuration%s%s", escaped_name, version ? "?Qualifier=" : "",
+        escaped_version);
 }

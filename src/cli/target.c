@@ -30,7 +30,8 @@ void cli_target_free(struct cli_target *target)
     free(target->version);
 }
 
-int cli_parse_number(long *out, const char *option, const char *text, long least, long most, struct error *err)
+int cli_parse_number(
+    long *out, const char *option, const char *text, long least, long most, struct error *err)
 {
     char *end;
     errno = 0;
