@@ -1,0 +1,342 @@
+#include "image/image.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MANIFEST_MAGIC 0x4e53574148543101u /* "\x01" "1THAWSN" */
+#define MANIFEST_VERSION 1
+#define TEXT_MAX 4096
+
+void image_free(struct image *image)
+{
+    for (uint32_t i = 0; i < image->thread_count; i++)
+        free(image->threads[i].plan.ops);
+    for (uint32_t i = 0; i < image->mapping_count; i++)
+        free(image->mappings[i].name);
+    for (uint32_t i = 0; i < image->descriptor_count; i++) {
+        free(image->descriptors[i].kind);
+        free(image->descriptors[i].detail);
+    }
+    free(image->threads);
+    free(image->mappings);
+    free(image->descriptors);
+    free(image->template_plan.ops);
+    free(image->process_plan.ops);
+    free(image->release_plan.ops);
+    buffer_free(&image->data);
+    *image = (struct image){0};
+}
+
+struct plan_op *plan_append(
+    struct plan *plan, enum plan_op_kind kind, long number, const struct plan_arg *args, size_t arg_count)
+{
+    if (plan->count == plan->capacity) {
+        plan->capacity = plan->capacity ? 2 * plan->capacity : 16;
+        plan->ops = xrealloc(plan->ops, plan->capacity * sizeof *plan->ops);
+    }
+    struct plan_op *op = &plan->ops[plan->count++];
+    *op = (struct plan_op){.kind = (uint16_t)kind, .number = (uint16_t)number, .subject = PLAN_NO_SUBJECT};
+    for (size_t i = 0; i < arg_count && i < PLAN_ARGS; i++) {
+        op->arg_kind[i] = (uint8_t)args[i].kind;
+        op->arg[i] = args[i].value;
+    }
+    return op;
+}
+
+uint64_t image_put_aligned(struct image *image, const void *data, size_t len, size_t alignment)
+{
+    buffer_align(&image->data, alignment);
+    uint64_t offset = image->data.len;
+    buffer_append(&image->data, data, len);
+    return offset;
+}
+
+uint64_t image_put(struct image *image, const void *data, size_t len)
+{
+    return image_put_aligned(image, data, len, 8);
+}
+
+uint64_t image_put_string(struct image *image, const char *s)
+{
+    return image_put_aligned(image, s, strlen(s) + 1, 1);
+}
+
+void image_note_descriptor(struct image *image, int fd, const char *kind, const char *format, ...)
+{
+    char detail[TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(detail, sizeof detail, format, args);
+    va_end(args);
+    image->descriptors =
+        xrealloc(image->descriptors, (image->descriptor_count + 1) * sizeof *image->descriptors);
+    image->descriptors[image->descriptor_count++] =
+        (struct image_descriptor){.fd = fd, .kind = xstrdup(kind), .detail = xstrdup(detail)};
+}
+
+/* The encoding: fixed order, little-endian, every list with its count before it. docs/SNAPSHOT.md tells it in
+ * prose. */
+
+static void encode_plan(struct buffer *out, const struct plan *plan)
+{
+    buffer_append_u32(out, plan->count);
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        buffer_append_u16(out, op->kind);
+        buffer_append_u16(out, op->number);
+        buffer_append_u8(out, op->expect);
+        buffer_append_u8(out, op->save);
+        buffer_append_u16(out, op->subject);
+        buffer_append(out, op->arg_kind, PLAN_ARGS);
+        buffer_append_u64(out, (uint64_t)op->expected);
+        for (size_t a = 0; a < PLAN_ARGS; a++)
+            buffer_append_u64(out, op->arg[a]);
+    }
+}
+
+static void encode_threads(struct buffer *out, const struct image *image)
+{
+    buffer_append_u32(out, image->thread_count);
+    for (uint32_t i = 0; i < image->thread_count; i++) {
+        const struct image_thread *thread = &image->threads[i];
+        buffer_append_u32(out, (uint32_t)thread->tid);
+        buffer_append(out, thread->name, sizeof thread->name);
+        buffer_append_u64(out, thread->frame);
+        buffer_append_u64(out, thread->stop_address);
+        buffer_append_u64(out, (uint64_t)thread->stop_syscall);
+        encode_plan(out, &thread->plan);
+    }
+}
+
+static void encode_mappings(struct buffer *out, const struct image *image)
+{
+    buffer_append_u32(out, image->mapping_count);
+    for (uint32_t i = 0; i < image->mapping_count; i++) {
+        const struct image_mapping *mapping = &image->mappings[i];
+        buffer_append_u64(out, mapping->start);
+        buffer_append_u64(out, mapping->end);
+        buffer_append_u64(out, mapping->offset);
+        buffer_append_u32(out, mapping->protection);
+        buffer_append_u32(out, mapping->kind);
+        buffer_append_u64(out, mapping->page_count);
+        buffer_append_string(out, mapping->name);
+    }
+}
+
+static void encode_descriptors(struct buffer *out, const struct image *image)
+{
+    buffer_append_u32(out, image->descriptor_count);
+    for (uint32_t i = 0; i < image->descriptor_count; i++) {
+        buffer_append_u32(out, (uint32_t)image->descriptors[i].fd);
+        buffer_append_string(out, image->descriptors[i].kind);
+        buffer_append_string(out, image->descriptors[i].detail);
+    }
+}
+
+void image_encode(struct buffer *out, const struct image *image)
+{
+    buffer_append_u64(out, MANIFEST_MAGIC);
+    buffer_append_u32(out, MANIFEST_VERSION);
+    buffer_append_string(out, image->kernel_release);
+    buffer_append(out, image->cpu_features, sizeof image->cpu_features);
+    buffer_append_u32(out, (uint32_t)image->pid);
+    const uint64_t numbers[] = {image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes,
+        image->vdso_start, image->vdso_bytes, image->vvar_start, image->vvar_bytes};
+    for (size_t i = 0; i < countof(numbers); i++)
+        buffer_append_u64(out, numbers[i]);
+    buffer_append_u32(out, image->descriptor_floor);
+    buffer_append_u32(out, image->sandbox_ops_end);
+    buffer_append_blob(out, image->data.data, (uint32_t)image->data.len);
+    encode_plan(out, &image->template_plan);
+    encode_plan(out, &image->process_plan);
+    encode_plan(out, &image->release_plan);
+    encode_threads(out, image);
+    encode_mappings(out, image);
+    encode_descriptors(out, image);
+}
+
+/* A count read from the manifest, trusted only when that many items of `item_bytes` can still follow. */
+static uint32_t decode_count(struct cursor *in, uint32_t max, size_t item_bytes)
+{
+    uint32_t count = cursor_u32(in);
+    if (count > max || count > in->left / item_bytes)
+        in->failed = true;
+    return in->failed ? 0 : count;
+}
+
+static bool valid_arg(const struct plan_op *op, size_t a, const struct image *image)
+{
+    switch (op->arg_kind[a]) {
+    case PLAN_LITERAL:
+        return true;
+    case PLAN_DATA:
+        return op->arg[a] <= image->data.len;
+    case PLAN_SLOT:
+        return op->arg[a] < PLAN_SLOT_COUNT;
+    case PLAN_REGISTER:
+        return op->arg[a] < PLAN_REGISTERS;
+    default:
+        return false;
+    }
+}
+
+static bool within_data(const struct image *image, const struct plan_op *op, size_t a, uint64_t len)
+{
+    return op->arg_kind[a] == PLAN_DATA && len <= image->data.len && op->arg[a] <= image->data.len - len;
+}
+
+static bool valid_width(const struct plan_op *op, size_t a)
+{
+    return op->arg_kind[a] == PLAN_LITERAL && (op->arg[a] == 4 || op->arg[a] == 8);
+}
+
+static bool valid_op(const struct plan_op *op, const struct image *image)
+{
+    if (op->save > PLAN_REGISTERS || op->expect > PLAN_EXPECT_ANYTHING)
+        return false;
+    for (size_t a = 0; a < PLAN_ARGS; a++)
+        if (!valid_arg(op, a, image))
+            return false;
+    switch (op->kind) {
+    case PLAN_SYSCALL:
+        return true;
+    case PLAN_READ_PAGES:
+        return op->arg_kind[0] == PLAN_LITERAL && op->arg_kind[1] == PLAN_LITERAL;
+    case PLAN_STORE:
+        return valid_width(op, 2) && within_data(image, op, 0, op->arg[2]);
+    case PLAN_LOAD:
+        return valid_width(op, 1) && within_data(image, op, 0, op->arg[1]);
+    case PLAN_WRITE_ALL:
+    case PLAN_COPY:
+        return op->arg_kind[2] == PLAN_LITERAL && within_data(image, op, 1, op->arg[2]);
+    default:
+        return false;
+    }
+}
+
+#define ENCODED_OP_BYTES (8 + PLAN_ARGS + 8 + 8 * PLAN_ARGS)
+
+static void decode_plan(struct cursor *in, struct plan *plan, const struct image *image)
+{
+    uint32_t count = decode_count(in, IMAGE_OPS_MAX, ENCODED_OP_BYTES);
+    plan->ops = xcalloc(count, sizeof *plan->ops);
+    plan->count = plan->capacity = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct plan_op *op = &plan->ops[i];
+        op->kind = cursor_u16(in);
+        op->number = cursor_u16(in);
+        op->expect = cursor_u8(in);
+        op->save = cursor_u8(in);
+        op->subject = cursor_u16(in);
+        struct bytes kinds = cursor_bytes(in, PLAN_ARGS);
+        if (kinds.len != 0)
+            memcpy(op->arg_kind, kinds.data, PLAN_ARGS);
+        op->expected = (int64_t)cursor_u64(in);
+        for (size_t a = 0; a < PLAN_ARGS; a++)
+            op->arg[a] = cursor_u64(in);
+        if (!valid_op(op, image))
+            in->failed = true;
+    }
+}
+
+static void decode_threads(struct cursor *in, struct image *image)
+{
+    image->thread_count = decode_count(in, IMAGE_THREADS_MAX, 48);
+    image->threads = xcalloc(image->thread_count, sizeof *image->threads);
+    for (uint32_t i = 0; i < image->thread_count; i++) {
+        struct image_thread *thread = &image->threads[i];
+        thread->tid = (int32_t)cursor_u32(in);
+        struct bytes name = cursor_bytes(in, sizeof thread->name);
+        if (name.len != 0)
+            memcpy(thread->name, name.data, sizeof thread->name - 1);
+        thread->frame = cursor_u64(in);
+        thread->stop_address = cursor_u64(in);
+        thread->stop_syscall = (int64_t)cursor_u64(in);
+        decode_plan(in, &thread->plan, image);
+        if (thread->tid <= 1 || thread->frame % 64 != 0 || thread->frame >= image->data.len)
+            in->failed = true;
+    }
+}
+
+static void decode_mappings(struct cursor *in, struct image *image)
+{
+    image->mapping_count = decode_count(in, IMAGE_MAPPINGS_MAX, 44);
+    image->mappings = xcalloc(image->mapping_count, sizeof *image->mappings);
+    for (uint32_t i = 0; i < image->mapping_count; i++) {
+        struct image_mapping *mapping = &image->mappings[i];
+        mapping->start = cursor_u64(in);
+        mapping->end = cursor_u64(in);
+        mapping->offset = cursor_u64(in);
+        mapping->protection = cursor_u32(in);
+        mapping->kind = cursor_u32(in);
+        mapping->page_count = cursor_u64(in);
+        mapping->name = cursor_string(in, TEXT_MAX);
+        if (mapping->start >= mapping->end || mapping->start % 4096 != 0 || mapping->end % 4096 != 0)
+            in->failed = true;
+    }
+}
+
+static void decode_descriptors(struct cursor *in, struct image *image)
+{
+    image->descriptor_count = decode_count(in, IMAGE_DESCRIPTORS_MAX, 12);
+    image->descriptors = xcalloc(image->descriptor_count, sizeof *image->descriptors);
+    for (uint32_t i = 0; i < image->descriptor_count; i++) {
+        image->descriptors[i].fd = (int32_t)cursor_u32(in);
+        image->descriptors[i].kind = cursor_string(in, TEXT_MAX);
+        image->descriptors[i].detail = cursor_string(in, TEXT_MAX);
+    }
+}
+
+static void decode_head(struct cursor *in, struct image *image)
+{
+    struct bytes release = cursor_blob(in);
+    if (release.len >= sizeof image->kernel_release)
+        in->failed = true;
+    else if (release.len != 0)
+        memcpy(image->kernel_release, release.data, release.len);
+    struct bytes features = cursor_bytes(in, sizeof image->cpu_features);
+    if (features.len != 0)
+        memcpy(image->cpu_features, features.data, features.len);
+    image->pid = (int32_t)cursor_u32(in);
+    uint64_t *const numbers[] = {&image->monotonic_ns, &image->boottime_ns, &image->wall_ms,
+        &image->page_bytes, &image->vdso_start, &image->vdso_bytes, &image->vvar_start, &image->vvar_bytes};
+    for (size_t i = 0; i < countof(numbers); i++)
+        *numbers[i] = cursor_u64(in);
+    image->descriptor_floor = cursor_u32(in);
+    image->sandbox_ops_end = cursor_u32(in);
+    struct bytes data = cursor_blob(in);
+    if (data.len > IMAGE_DATA_MAX || image->descriptor_floor > IMAGE_DESCRIPTORS_MAX)
+        in->failed = true;
+    else
+        buffer_append(&image->data, data.data, data.len);
+}
+
+static bool whole_image_fits_together(const struct image *image)
+{
+    return image->thread_count > 0 && image->threads[0].tid == image->pid &&
+           image->sandbox_ops_end <= image->process_plan.count;
+}
+
+int image_decode(struct image *image, struct bytes manifest, struct error *err)
+{
+    *image = (struct image){0};
+    struct cursor in = cursor_over(manifest.data, manifest.len);
+    if (cursor_u64(&in) != MANIFEST_MAGIC || !cursor_ok(&in))
+        return error_set(err, ERROR_CORRUPT, "this is not a snapshot's manifest");
+    uint32_t version = cursor_u32(&in);
+    if (version != MANIFEST_VERSION)
+        return error_set(err, ERROR_UNSUPPORTED, "the manifest is of version %u; this thaw reads version %d",
+            version, MANIFEST_VERSION);
+    decode_head(&in, image);
+    decode_plan(&in, &image->template_plan, image);
+    decode_plan(&in, &image->process_plan, image);
+    decode_plan(&in, &image->release_plan, image);
+    decode_threads(&in, image);
+    decode_mappings(&in, image);
+    decode_descriptors(&in, image);
+    if (cursor_done(&in) && whole_image_fits_together(image))
+        return 0;
+    image_free(image);
+    return error_set(err, ERROR_CORRUPT, "the manifest is damaged");
+}
