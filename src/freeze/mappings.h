@@ -10,8 +10,9 @@ struct mapping {
     uint64_t device, inode; /* of the file; device as makedev gives it. 0: anonymous */
     char *path;             /* as /proc prints it, with " (deleted)" cut off; "" for anonymous; owned */
     bool deleted;
+    /* VmFlags of proc_pid_smaps(5) */
     bool wipe_on_fork, dont_fork, grows_down, locked, huge_page, no_huge_page, dont_dump, no_reserve,
-        droppable, io, mergeable;
+        droppable, io, huge_tlb, userfault, mergeable, shadow_stack, sealed, guarded;
 };
 
 struct mappings {

@@ -24,14 +24,14 @@ struct tracee {
     struct tracee_thread *threads; /* [0] is the first thread */
     size_t thread_count;
     uint64_t syscall_address; /* a `syscall` instruction inside the vDSO */
-    uint64_t scratch;         /* a page of ours inside the process, read-write, for pointer arguments */
+    uint64_t scratch;         /* a page of ours inside the process; 0 until it was asked for */
     char name[16];            /* comm, for error texts */
 };
 
 /* Stop every thread (also such as are being created meanwhile). Fails, with nothing left stopped, when the
  * process is gone, is a zombie, or has children (ERROR_UNSUPPORTED: process trees are not frozen yet). */
 MUST_CHECK int tracee_stop(struct tracee *t, pid_t pid, struct error *err);
-/* Unmap what was injected and close our descriptors. The process stays stopped; it dies with the tracer. */
+/* Close our descriptors. The process stays stopped, and dies with the tracer. */
 void tracee_close(struct tracee *t);
 
 MUST_CHECK int tracee_read(
@@ -45,6 +45,10 @@ MUST_CHECK int tracee_syscall(struct tracee *t, size_t index, long *result, stru
 #define tracee_call(t, result, err, number, ...) \
     tracee_syscall(t, 0, result, err, number, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), \
         (const uint64_t[]){__VA_ARGS__})
+
+/* A read-write page inside the process for the pointer arguments of such calls. Ask for it only after the
+ * mappings were read, as it adds one. */
+MUST_CHECK int tracee_get_scratch(struct tracee *t, uint64_t *address, struct error *err);
 
 /* A copy of the process's descriptor `fd` in our own process (pidfd_getfd): shares the open file description.
  */
