@@ -17,7 +17,7 @@
 
 #define LOGS_FILE_BYTES (16u << 20)
 #define LOGS_FUNCTION_BYTES (256u << 20)
-#define LOGS_FUNCTION_FILES 4000u
+#define LOGS_FUNCTION_FILES 2000u
 #define LOGS_LINE_BYTES (16u << 10) /* a longer line is cut into several */
 #define LOGS_RATE_BYTES (4u << 20)  /* a second, per stream, sustained */
 #define LOGS_BURST_BYTES (8u << 20) /* what a stream may print at once beyond that */
@@ -39,7 +39,7 @@ struct logs_options {
 MUST_CHECK struct logs *logs_open(const struct logs_options *options, struct error *err);
 void logs_close(struct logs *logs); /* flushes; streams and followers must be gone */
 /* Write what is buffered. The front calls it at the end of every turn of its loop. */
-void logs_flush(struct logs *logs, uint64_t wall_ms);
+void logs_flush(struct logs *logs);
 /* Remove all files of a deleted function. Streams still open go on into removed files. */
 void logs_forget_function(struct logs *logs, const char *function);
 
