@@ -5,7 +5,8 @@
  *   front -> warden                         warden -> front
  *   WIRE_ENV_START                          WIRE_ENV_STARTED (+ descriptors) or with an error
  *   WIRE_ENV_FREEZE                         WIRE_ENV_FROZEN  (the environment is gone afterwards, ok or not)
- *   WIRE_ENV_KILL                           WIRE_ENV_EXITED  (always the last word on an environment)
+ *   WIRE_ENV_KILL                           WIRE_ENV_EXITED  (always the last word on an environment that was
+ *                                                             started; one whose start failed has no other)
  *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
@@ -21,7 +22,9 @@
 
 #define WIRE_MESSAGE_BYTES 65536 /* the longest message */
 #define WIRE_ID_HEX 32           /* snapshot ids: 16 random bytes in hex */
-#define WIRE_CODE_HEX 64         /* code ids: SHA-256 of the zip, in hex; the folder DATA/code/<id>/ */
+#define WIRE_ARGV_MAX 64         /* strings */
+#define WIRE_ENV_MAX 1024
+#define WIRE_CODE_HEX 64 /* code ids: SHA-256 of the zip, in hex; the folder DATA/code/<id>/ */
 
 enum wire_type {
     WIRE_ENV_START = 1,
