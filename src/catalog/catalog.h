@@ -185,7 +185,8 @@ struct catalog_event {
     uint64_t enqueued_ms, not_before_ms; /* wall clock, see clock_wall_ms */
 };
 void catalog_event_free(struct catalog_event *event); /* its contents */
-/* On the disk when this returns 0. Fills `id`. ERROR_LIMIT when the queue is full. */
+/* On the disk when this returns 0. Fills `id`. ERROR_LIMIT when the queue is full,
+ * ERROR_NOT_FOUND when the function is not there. */
 MUST_CHECK int catalog_event_enqueue(struct catalog *catalog, struct catalog_event *event, struct error *err);
 /* The oldest event that is due and free, if any: *found. The claim and its attempt are on the disk. */
 MUST_CHECK int catalog_event_claim(
