@@ -1,6 +1,10 @@
-/* An HTTP/1.1 server over libmicrohttpd, single-threaded inside our event loop (external epoll). One server
- * serves listening sockets of ours and of the sandboxes. A request is handed over when its body is complete,
- * as an exchange that is answered now or later, from the same thread. */
+/* An HTTP/1.1 server, single-threaded inside our event loop. One server serves listening sockets of ours and
+ * of the sandboxes. A request is handed over when its body is complete, as an exchange that is answered now
+ * or later, from the same thread. Its strings and body live until it is answered or `done`.
+ *
+ * Why not libmicrohttpd: a suspended connection of its does not notice that its client left, cannot be closed
+ * from outside, and does not tell whether a request is half received, which freezing must know; and a request
+ * and its answer cost more system calls there (figures in README.md). */
 #pragma once
 
 #include "base/bytes.h"
@@ -20,8 +24,10 @@ struct http_callbacks {
     void (*too_large)(void *context, struct http_exchange *exchange);
     /* The request is complete. Reply now or keep the pointer and reply later. */
     void (*request)(void *context, struct http_exchange *exchange);
-    /* The exchange ended: after a reply was sent, or because the connection died first (then `replied` is
-     * false and the pointer must be forgotten). May be NULL. */
+    /* The exchange ended: its answer is with the kernel, or the connection died first (then `replied` is
+     * false). The pointer must be forgotten in both cases. May come from inside http_reply. Never comes for
+     * requests that were given neither to `request` nor to `too_large`. NULL only when every exchange is
+     * answered from inside these two. */
     void (*done)(void *context, struct http_exchange *exchange, bool replied);
     /* A connection was closed. May be NULL. */
     void (*closed)(void *context, struct http_connection *connection);
@@ -79,8 +85,9 @@ void http_reply(struct http_exchange *exchange, unsigned status, const struct ht
 /* The same, taking over a body on the heap (freed with free) instead of copying it. */
 void http_reply_owned(struct http_exchange *exchange, unsigned status, const struct http_field *fields,
     size_t field_count, void *body, size_t len);
-/* A streamed answer (thaw logs -f): begin, write any number of times, end. Chunked. Writes to a gone client
- * are dropped. */
+/* A streamed answer (thaw logs -f): begin, write any number of times, end. Chunked. A client that leaves or
+ * reads too slowly ends it: `done` says so later, from the loop, and what is written until then is dropped.
+ */
 void http_stream_begin(
     struct http_exchange *exchange, unsigned status, const struct http_field *fields, size_t field_count);
 void http_stream_write(struct http_exchange *exchange, const void *data, size_t len);
