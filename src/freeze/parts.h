@@ -10,6 +10,8 @@ struct freeze {
     struct tracee tracee;
     struct mappings mappings;
     struct image *image;
+    struct tmp_files *tmp_files;     /* what freeze_tmp_files found; NULL before */
+    struct descriptors *descriptors; /* what freeze_descriptors found; NULL before */
 };
 
 /* Private memory: mappings and pages into the template plan, the pages into the stream. */
@@ -19,12 +21,17 @@ MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
 /* Registers, masks, thread pointers...: one plan and one rt_sigreturn frame for each thread. */
 MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
-/* The contents of /tmp into the process plan (before descriptors, which may be open on them) and into the
- * template plan (a private mapping may be of such a file). */
+/* The contents of /tmp into the process plan (before descriptors, which may be open on them); those files
+ * that a private mapping is of also into the template plan, at the path that the mapping then has in
+ * f->mappings: so this runs when f->mappings has been read, and before freeze_memory. */
 MUST_CHECK int freeze_tmp_files(struct freeze *f, struct error *err);
 /* Every open descriptor into the process plan; sets image->descriptor_floor. */
 MUST_CHECK int freeze_descriptors(struct freeze *f, struct error *err);
 /* Shared mappings (anonymous, memfd, files of /tmp) into the process plan, after the descriptors. */
 MUST_CHECK int freeze_shared_memory(struct freeze *f, struct error *err);
+/* Whether a mapping is made by freeze_shared_memory, in each clone; freeze_memory makes all others. */
+bool freeze_handles_shared(const struct freeze *f, const struct mapping *m);
+/* Release what freeze_tmp_files and freeze_descriptors keep in `f`. */
+void freeze_forget_files(struct freeze *f);
 /* Into process_plan, first of all: enter the sandbox of slot INIT_PIDFD. */
 void freeze_sandbox_entry(struct freeze *f);

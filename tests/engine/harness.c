@@ -1,0 +1,520 @@
+/* Freezes and thaws one test program: see README.md. Prints "ok NAME" or what failed, and exits 0 or 1. */
+#include "arena.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+#include "freeze/freeze.h"
+#include "image/image.h"
+#include "thaw/template.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CLONES_MAX 64
+#define OUTPUT_MAX (1u << 20)
+#define MANIFEST_MAX (1u << 30)
+#define TEST_SECONDS 240
+
+struct options {
+    const char *folder; /* of the test programs */
+    const char *refuse; /* the freeze must fail, with this in its error's text */
+    int clones;
+    bool one_by_one; /* the next clone starts when the one before has ended */
+    bool print_plan, timings;
+    char **argv;
+};
+
+struct clone {
+    struct arena arena;
+    pid_t pid;
+    int pidfd, log, report, connection;
+    uint64_t asked_ns;
+    struct buffer output;
+    int status;
+    bool done, waiting; /* waiting: at the barrier */
+};
+
+static struct options options = {.clones = 3};
+
+static void __attribute__((noreturn)) fail(const char *what, const char *why)
+{
+    printf("not ok %s: %s: %s\n", options.argv[0], what, why);
+    fflush(stdout);
+    exit(1);
+}
+
+#define MUST(call, what) \
+    do { \
+        if ((call) < 0) \
+            fail(what, strerror(errno)); \
+    } while (0)
+#define MUST_OR(call, err, what) \
+    do { \
+        if ((call) < 0) \
+            fail(what, (err).text); \
+    } while (0)
+
+/* ---- the original ---- */
+
+struct original {
+    struct arena arena;
+    pid_t pid;
+    int log, connection; /* log: the pipe's read end */
+    uint16_t port;       /* the source port of its connection */
+    char request[4096];
+    size_t request_len;
+};
+
+static void dump_log(int log)
+{
+    char text[4096];
+    ssize_t got;
+    fcntl(log, F_SETFL, O_NONBLOCK);
+    while ((got = read(log, text, sizeof text)) > 0)
+        printf("%.*s", (int)got, text);
+}
+
+/* Reads one request, up to its empty line. Returns 0 at the end of the stream. */
+static size_t read_request(int connection, char *request, size_t size)
+{
+    size_t len = 0;
+    while (len < 4 || memcmp(request + len - 4, "\r\n\r\n", 4) != 0) {
+        if (len == size)
+            fail("the request", "is too long");
+        ssize_t got = read(connection, request + len, 1);
+        if (got <= 0)
+            return 0;
+        len += (size_t)got;
+    }
+    return len;
+}
+
+static void original_start(struct original *o)
+{
+    struct error err;
+    int pipe_fds[2];
+    MUST_OR(arena_start(&o->arena, &err), err, "arena");
+    int code_tree = arena_code_tree(options.folder, &err);
+    MUST_OR(code_tree, err, "code");
+    MUST(pipe2(pipe_fds, O_CLOEXEC), "pipe");
+    MUST_OR(arena_spawn(&o->arena, options.argv, code_tree, pipe_fds[1], &o->pid, &err), err, "spawn");
+    close(code_tree);
+    close(pipe_fds[1]);
+    o->log = pipe_fds[0];
+
+    struct pollfd waits[2] = {{o->arena.listener, POLLIN, 0}, {o->log, 0, 0}};
+    MUST(poll(waits, 2, -1), "poll");
+    if (!(waits[0].revents & POLLIN)) {
+        dump_log(o->log);
+        fail("the program", "ended before its freeze point");
+    }
+    struct sockaddr_in peer;
+    socklen_t peer_len = sizeof peer;
+    o->connection = accept4(o->arena.listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
+    MUST(o->connection, "accept");
+    o->port = ntohs(peer.sin_port);
+    o->request_len = read_request(o->connection, o->request, sizeof o->request);
+    if (o->request_len == 0) {
+        dump_log(o->log);
+        fail("the program", "closed its connection");
+    }
+}
+
+static int put_pages(void *context, const void *data, size_t len, struct error *err)
+{
+    return fd_write_all(*(const int *)context, data, len, err);
+}
+
+/* In a process of its own: freezes, and writes the manifest, or else the error, to `out`. */
+static void __attribute__((noreturn)) freeze_worker(const struct original *o, int out, int pages)
+{
+    struct error err = {0};
+    struct freeze_replay replay = {o->port, {(const uint8_t *)o->request, o->request_len}};
+    struct freeze_request request = {
+        .pid = o->pid,
+        .api_port = ARENA_PORT,
+        .replays = &replay,
+        .replay_count = 1,
+        .code_path = ARENA_CODE_PATH,
+        .uid = ARENA_UID,
+        .gid = ARENA_GID,
+        .log_fd = o->log,
+        .put_pages = put_pages,
+        .put_context = &pages,
+    };
+    struct image image = {0};
+    struct buffer manifest = {0};
+    if (freeze_process(&request, &image, &err) == 0 && image_stamp_machine(&image, &err) == 0) {
+        image_encode(&manifest, &image);
+        if (fd_write_all(out, manifest.data, manifest.len, &err) == 0)
+            _exit(0);
+    }
+    if (fd_write_all(out, err.text, strlen(err.text), &err) < 0)
+        _exit(2);
+    _exit(1);
+}
+
+/* Freezes the original, and kills it. Returns false when the freeze failed; the text is then in `out`. */
+static bool original_freeze(struct original *o, struct buffer *out, int pages)
+{
+    struct error err;
+    int status, out_fd = memfd_create("manifest", MFD_CLOEXEC);
+    MUST(out_fd, "memfd_create");
+    fflush(stdout);
+    pid_t worker = fork();
+    MUST(worker, "fork");
+    if (worker == 0)
+        freeze_worker(o, out_fd, pages);
+    MUST(waitpid(worker, &status, 0), "waitpid");
+    MUST(kill(o->pid, SIGKILL), "kill");
+    MUST(waitpid(o->pid, NULL, 0), "waitpid");
+    MUST(lseek(out_fd, 0, SEEK_SET), "lseek");
+    MUST_OR(fd_read_all(out_fd, out, MANIFEST_MAX, &err), err, "the manifest");
+    close(out_fd);
+    close(o->connection);
+    dump_log(o->log);
+    close(o->log);
+    arena_stop(&o->arena);
+    if (WIFSIGNALED(status) || (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 1))
+        fail("the freeze worker", "died");
+    return WEXITSTATUS(status) == 0;
+}
+
+/* ---- the clones ---- */
+
+static int stream_pages(void *context, int fd, struct error *err)
+{
+    int pages = *(const int *)context;
+    off_t size = lseek(pages, 0, SEEK_END);
+    size_t chunk = 1 << 20;
+    uint8_t *data = xcalloc(1, chunk);
+    for (off_t at = 0; at < size;) {
+        size_t len = (size_t)(size - at) < chunk ? (size_t)(size - at) : chunk;
+        if (pread(pages, data, len, at) != (ssize_t)len)
+            return error_system(err, "cannot read the pages");
+        if (fd_write_all(fd, data, len, err) < 0)
+            return -1;
+        at += (off_t)len;
+    }
+    free(data);
+    return 0;
+}
+
+static struct template_event wait_template(struct template *t)
+{
+    for (;;) {
+        struct template_event event = template_next(t);
+        if (event.kind != TEMPLATE_NOTHING)
+            return event;
+        struct pollfd wait = {template_fd(t), POLLIN, 0};
+        MUST(poll(&wait, 1, -1), "poll");
+    }
+}
+
+static struct template *template_begin(const struct image *image, int *pages, struct arena *arena)
+{
+    struct error err;
+    MUST_OR(arena_start(arena, &err), err, "the template's arena");
+    int code_tree = arena_code_tree(options.folder, &err);
+    MUST_OR(code_tree, err, "code");
+    struct template_options about = {
+        .image = image,
+        .stream_pages = stream_pages,
+        .stream_context = pages,
+        .init_pidfd = arena->init_pidfd,
+        .code_tree_fd = code_tree,
+        .code_path = ARENA_CODE_PATH,
+        .uid = ARENA_UID,
+        .gid = ARENA_GID,
+    };
+    struct template *t = template_start(&about, &err);
+    if (!t)
+        fail("template_start", err.text);
+    close(code_tree);
+    struct template_event event = wait_template(t);
+    if (event.kind != TEMPLATE_READY)
+        fail("the template", event.error.text);
+    return t;
+}
+
+static void read_report(const struct image *image, struct clone *c)
+{
+    struct plan_report report;
+    char text[512];
+    ssize_t got = read(c->report, &report, sizeof report);
+    if (got != sizeof report) {
+        dump_log(c->log);
+        fail("a clone", "ended without a report");
+    }
+    if (report.magic != PLAN_REPORT_MAGIC)
+        fail("a clone's report", "is malformed");
+    if (report.failed != 0) {
+        template_explain_failure(image, &report, text, sizeof text);
+        fail("a clone", text);
+    }
+    if (options.timings)
+        printf("# asked to forked %.3f ms, sandbox %.3f ms, descriptors %.3f ms, threads %.3f ms\n",
+            (double)(report.forked_ns - c->asked_ns) / 1e6,
+            (double)(report.sandboxed_ns - report.forked_ns) / 1e6,
+            (double)(report.descriptors_ns - report.sandboxed_ns) / 1e6,
+            (double)(report.threads_ns - report.descriptors_ns) / 1e6);
+    close(c->report);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Makes one clone, and takes its connection with the request that was replayed. */
+static void clone_start(
+    struct clone *c, struct template *t, const struct image *image, const struct original *o)
+{
+    struct error err;
+    int log[2], report[2];
+    *c = (struct clone){.connection = -1};
+    MUST_OR(arena_start(&c->arena, &err), err, "arena");
+    MUST(pipe2(log, O_CLOEXEC), "pipe");
+    MUST(pipe2(report, O_CLOEXEC), "pipe");
+    int code_tree = arena_code_tree(options.folder, &err);
+    MUST_OR(code_tree, err, "code");
+    struct template_clone_args args = {.cookie = (uintptr_t)c};
+    for (size_t i = 0; i < PLAN_SLOT_COUNT; i++)
+        args.slots[i] = -1;
+    args.slots[PLAN_SLOT_INIT_PIDFD] = c->arena.init_pidfd;
+    args.slots[PLAN_SLOT_REPORT] = report[1];
+    args.slots[PLAN_SLOT_LOG] = log[1];
+    args.slots[PLAN_SLOT_CODE] = code_tree;
+    c->asked_ns = now_ns();
+    MUST_OR(template_clone(t, &args, &err), err, "template_clone");
+    close(log[1]);
+    close(report[1]);
+    close(code_tree);
+    c->log = log[0];
+    c->report = report[0];
+    struct template_event event = wait_template(t);
+    if (event.kind != TEMPLATE_CLONED)
+        fail("the clone", event.error.text);
+    if (event.cookie != (uintptr_t)c)
+        fail("the clone", "has another's cookie");
+    c->pid = event.pid;
+    c->pidfd = event.pidfd;
+    read_report(image, c);
+
+    struct pollfd waits[2] = {{c->arena.listener, POLLIN, 0}, {c->pidfd, POLLIN, 0}};
+    MUST(poll(waits, 2, -1), "poll");
+    if (!(waits[0].revents & POLLIN)) {
+        dump_log(c->log);
+        fail("the clone", "ended without a connection");
+    }
+    struct sockaddr_in peer;
+    socklen_t peer_len = sizeof peer;
+    char request[sizeof o->request];
+    c->connection = accept4(c->arena.listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
+    MUST(c->connection, "accept");
+    if (ntohs(peer.sin_port) != o->port)
+        fail("the clone's connection", "has another source port");
+    if (read_request(c->connection, request, sizeof request) != o->request_len ||
+        memcmp(request, o->request, o->request_len) != 0)
+        fail("the clone's request", "is not the one that was sent before the freeze");
+}
+
+static void clone_answer(struct clone *c, int index)
+{
+    struct error err;
+    char text[128];
+    int len =
+        snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nClone-Index: %d\r\n\r\n", index);
+    if (fd_write_all(c->connection, text, (size_t)len, &err) < 0)
+        printf("# clone %d: %s\n", index, err.text);
+}
+
+/* Reads what comes from one clone: output, the barrier's request, its end. */
+static void clone_serve(struct clone *c, const struct pollfd *log, const struct pollfd *connection)
+{
+    char text[4096];
+    if (log->revents) {
+        ssize_t got = read(c->log, text, sizeof text);
+        if (got > 0 && c->output.len < OUTPUT_MAX)
+            buffer_append(&c->output, text, (size_t)got);
+        if (got <= 0)
+            fd_close(&c->log);
+    }
+    if (connection->revents) {
+        c->waiting = read_request(c->connection, text, sizeof text) > 0;
+        if (!c->waiting)
+            fd_close(&c->connection);
+    }
+    if (c->log < 0 && waitpid(c->pid, &c->status, 0) == c->pid)
+        c->done = true;
+}
+
+/* Until all clones in the list have ended. */
+static void clones_finish(struct clone *clones, int count, int first_index)
+{
+    for (;;) {
+        struct pollfd waits[2 * CLONES_MAX];
+        int alive = 0, waiting = 0;
+        for (int i = 0; i < count; i++) {
+            alive += !clones[i].done;
+            waiting += !clones[i].done && clones[i].waiting;
+        }
+        if (alive == 0)
+            return;
+        for (int i = 0; i < count && waiting == alive; i++) {
+            clones[i].waiting = false;
+            if (!clones[i].done)
+                clone_answer(&clones[i], first_index + i);
+        }
+        for (int i = 0; i < count; i++) {
+            waits[2 * i] = (struct pollfd){clones[i].done ? -1 : clones[i].log, POLLIN, 0};
+            waits[2 * i + 1] = (struct pollfd){clones[i].waiting ? -1 : clones[i].connection, POLLIN, 0};
+        }
+        MUST(poll(waits, (nfds_t)(2 * count), -1), "poll");
+        for (int i = 0; i < count; i++)
+            if (!clones[i].done)
+                clone_serve(&clones[i], &waits[2 * i], &waits[2 * i + 1]);
+    }
+}
+
+static bool clone_judge(struct clone *c, int index)
+{
+    bool good = WIFEXITED(c->status) && WEXITSTATUS(c->status) == 0;
+    if (c->output.len > 0)
+        printf("%.*s", (int)c->output.len, (const char *)c->output.data);
+    if (WIFSIGNALED(c->status))
+        printf("# clone %d was killed by signal %d (%s)\n", index, WTERMSIG(c->status),
+            strsignal(WTERMSIG(c->status)));
+    else if (!good)
+        printf("# clone %d exited with %d\n", index, WEXITSTATUS(c->status));
+    buffer_free(&c->output);
+    fd_close(&c->connection);
+    fd_close(&c->pidfd);
+    arena_stop(&c->arena);
+    return good;
+}
+
+static bool run_clones(struct template *t, const struct image *image, const struct original *o)
+{
+    static struct clone clones[CLONES_MAX];
+    bool good = true;
+    int together = options.one_by_one ? 1 : options.clones;
+    for (int first = 0; first < options.clones; first += together) {
+        for (int i = 0; i < together; i++)
+            clone_start(&clones[i], t, image, o);
+        for (int i = 0; i < together; i++)
+            clone_answer(&clones[i], first + i);
+        clones_finish(clones, together, first);
+        for (int i = 0; i < together; i++)
+            good &= clone_judge(&clones[i], first + i);
+    }
+    return good;
+}
+
+/* ---- main ---- */
+
+static void read_options(int argc, char **argv)
+{
+    static const struct option known[] = {{"folder", required_argument, NULL, 'f'},
+        {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
+        {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
+        {"timings", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
+    int letter;
+    while ((letter = getopt_long(argc, argv, "+f:r:n:1pt", known, NULL)) >= 0) {
+        switch (letter) {
+        case 'f':
+            options.folder = optarg;
+            break;
+        case 'r':
+            options.refuse = optarg;
+            break;
+        case 'n':
+            options.clones = atoi(optarg);
+            break;
+        case '1':
+            options.one_by_one = true;
+            break;
+        case 'p':
+            options.print_plan = true;
+            break;
+        case 't':
+            options.timings = true;
+            break;
+        default:
+            exit(2);
+        }
+    }
+    options.argv = argv + optind;
+    if (!options.folder || optind == argc || options.clones < 1 || options.clones > CLONES_MAX) {
+        fprintf(stderr,
+            "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
+            "[--timings] PROGRAM [ARGUMENT...]\n");
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct original original = {0};
+    struct buffer manifest = {0};
+    struct image image = {0};
+    struct arena template_arena;
+    struct error err;
+
+    read_options(argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGPIPE, SIG_IGN);
+    alarm(TEST_SECONDS); /* a hang is a failure; everything started here dies with this process */
+    int pages = memfd_create("pages", MFD_CLOEXEC);
+    MUST(pages, "memfd_create");
+
+    original_start(&original);
+    bool frozen = original_freeze(&original, &manifest, pages);
+    if (!frozen)
+        buffer_append(&manifest, "", 1);
+    if (options.refuse) {
+        if (frozen)
+            fail("the freeze", "did not refuse");
+        if (!strstr((char *)manifest.data, options.refuse))
+            fail("the freeze refused with other words", (char *)manifest.data);
+        printf("# %s\nok %s\n", (char *)manifest.data, options.argv[0]);
+        return 0;
+    }
+    if (!frozen)
+        fail("the freeze", (char *)manifest.data);
+    MUST_OR(image_decode(&image, (struct bytes){manifest.data, manifest.len}, &err), err, "the manifest");
+    MUST_OR(image_check_machine(&image, &err), err, "the machine");
+    if (options.print_plan) {
+        struct buffer text = {0};
+        image_print(&text, &image, true, false);
+        printf("%.*s", (int)text.len, (char *)text.data);
+        buffer_free(&text);
+    }
+
+    struct template *t = template_begin(&image, &pages, &template_arena);
+    bool good = run_clones(t, &image, &original);
+    pid_t template_process = template_pid(t);
+    template_free(&t);
+    waitpid(template_process, NULL, 0);
+    arena_stop(&template_arena);
+    image_free(&image);
+    buffer_free(&manifest);
+    close(pages);
+    printf("%s %s\n", good ? "ok" : "not ok", options.argv[0]);
+    return good ? 0 : 1;
+}
