@@ -1,0 +1,233 @@
+"""A data directory that is damaged, locked, full, read-only or of another key: a clear error or a new snapshot, and
+never a wrong answer."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+import harness
+
+SOURCE = "import os\nborn = os.urandom(8).hex()\ndef handler(event, context): return [event, born]"
+
+
+def snapshot_files(daemon):
+    return sorted(p for p in (daemon.data / "snapshots").rglob("*") if p.is_file())
+
+
+def damage(path, how, chooser):
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        if how == "flip":
+            at = chooser.randrange(size)
+            file.seek(at)
+            byte = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([byte ^ 1 << chooser.randrange(8)]))
+        elif how == "truncate":
+            file.truncate(chooser.randrange(size))
+        elif how == "grow":
+            file.seek(0, 2)
+            file.write(b"more")
+        elif how == "zero":
+            file.truncate(0)
+    if how == "remove":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "grow", "zero", "remove"])
+def test_damaged_snapshots_are_made_anew(new_daemon, make_function, how):
+    daemon = new_daemon().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    born = function.call(0, version)[1]
+    chooser = random.Random(how)
+    files = snapshot_files(daemon)
+    assert files, "a snapshot is on the disk"
+    for path in files:
+        saved = path.read_bytes()
+        daemon.stop()
+        damage(path, how, chooser)
+        daemon.start()
+        # The version is initialised and frozen anew, or the call says what is wrong; it never answers nonsense.
+        answer = harness.wait_until(lambda: attempt(function, version), f"{path.name} {how}: an answer")
+        assert answer[0] == 1, (path.name, how)
+        assert answer[1] != born, f"{path.name} {how}: damage went unnoticed"
+        born = answer[1]
+        function.evict(version, templates=True)
+        assert attempt(function, version) == [1, born], "the new snapshot is used from now on"
+        if not path.exists() and path in snapshot_files(daemon):
+            path.write_bytes(saved)
+        break_if_new = set(snapshot_files(daemon)) != set(files)
+        if break_if_new:
+            break
+
+
+def attempt(function, version):
+    try:
+        return function.call(1, version)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        assert code in ("SnapStartNotReadyException", "SnapStartRegenerationFailureException", "ResourceConflictException",
+                        "ServiceException"), error
+        assert error.response["Error"]["Message"]
+        return None
+
+
+def test_every_bit_of_the_manifest_counts(new_daemon, make_function):
+    """Many single flips in one file, without a restart: templates are dropped, so each call reads the disk."""
+    daemon = new_daemon().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    chooser = random.Random(1)
+    for _ in range(12):
+        born = harness.wait_until(lambda: attempt(function, version), "a whole snapshot")[1]
+        function.evict(version, templates=True)
+        path = chooser.choice(snapshot_files(daemon))
+        damage(path, "flip", chooser)
+        answer = harness.wait_until(lambda: attempt(function, version), f"an answer after a flip in {path.name}")
+        assert answer[0] == 1 and answer[1] != born, f"a flip in {path.name} went unnoticed"
+        function.evict(version, templates=True)
+
+
+def test_a_wrong_key(new_daemon, make_function):
+    daemon = new_daemon().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    born = function.call(0, version)[1]
+    daemon.stop()
+    keys = [p for p in daemon.data.rglob("*key*") if p.is_file()]
+    assert len(keys) == 1 and keys[0].stat().st_mode & 0o777 == 0o600
+    keys[0].write_bytes(os.urandom(keys[0].stat().st_size))
+    daemon.start()
+    answer = harness.wait_until(lambda: attempt(function, version), "a new snapshot under the new key")
+    assert answer[1] != born
+
+
+def test_a_key_of_the_wrong_length_is_refused(new_daemon):
+    daemon = new_daemon().start()
+    daemon.stop()
+    key = next(p for p in daemon.data.rglob("*key*") if p.is_file())
+    key.write_bytes(b"short")
+    refused_start(daemon, "key")
+
+
+def refused_start(daemon, *words):
+    done = subprocess.run([harness.THAWD, "--listen", f"127.0.0.1:{daemon.port}", "--data", daemon.data],
+                          capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    assert done.returncode != 0
+    assert any(word in done.stderr for word in words), done.stderr
+    daemon.check_nothing_left()
+
+
+def test_a_damaged_catalog_is_refused_and_left_alone(new_daemon, make_function):
+    daemon = new_daemon().start()
+    make_function(SOURCE, on=daemon)
+    daemon.stop()
+    catalog = next(daemon.data.rglob("catalog.sqlite"))
+    catalog.write_bytes(b"this is not a database" * 1000)
+    before = catalog.read_bytes()
+    refused_start(daemon, "catalog")
+    assert catalog.read_bytes() == before
+
+
+def test_two_daemons_on_one_folder(new_daemon):
+    daemon = new_daemon().start()
+    done = subprocess.run([harness.THAWD, "--listen", f"127.0.0.1:{harness.free_port()}", "--data", daemon.data],
+                          capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    assert done.returncode != 0 and done.stderr
+    assert daemon.get("/thaw/v1/status")
+
+
+def test_a_port_that_is_taken(new_daemon):
+    daemon = new_daemon().start()
+    other = new_daemon()
+    done = subprocess.run([harness.THAWD, "--listen", f"127.0.0.1:{daemon.port}", "--data", other.data],
+                          capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    assert done.returncode != 0 and str(daemon.port) in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=755", "thaw-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk(new_daemon, make_function, small_disk):
+    data = small_disk / "data"
+    data.mkdir()
+    daemon = new_daemon(data=data).start()
+    function = make_function("def handler(event, context): return event", on=daemon)
+    assert function.call(1) == 1
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file:
+        try:
+            while file.write(bytes(1 << 16)):
+                file.flush()
+        except OSError:
+            pass
+    # What needs the disk is refused in words; what does not goes on.
+    with pytest.raises(ClientError) as caught:
+        daemon.client().create_function(FunctionName="no-room", Runtime=harness.PYTHON, Handler="app.handler",
+                                        Role=harness.ROLE, Code={"ZipFile": harness.make_zip(
+                                            {"app.py": "x = 1", "big": os.urandom(3 << 20)})})
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] >= 400
+    assert caught.value.response["Error"]["Message"]
+    assert function.call(2) == 2
+    filler.unlink()
+    answer = daemon.client().create_function(FunctionName="has-room", Runtime=harness.PYTHON, Handler="app.handler",
+                                             Role=harness.ROLE, Code={"ZipFile": harness.python_zip(
+                                                 "def handler(event, context): return event")})
+    assert answer["FunctionName"] == "has-room"
+    assert harness.Function(daemon, daemon.client(), "has-room").call(3) == 3
+
+
+def test_no_room_for_a_snapshot(new_daemon, make_function, small_disk):
+    """The function's memory does not fit: the version fails and says so; the server goes on."""
+    data = small_disk / "data"
+    data.mkdir()
+    daemon = new_daemon(data=data).start()
+    function = make_function("import os\nballast = os.urandom(60 << 20)\ndef handler(e, c): return len(ballast)",
+                             on=daemon, snap_start=True, MemorySize=512)
+    version = function.client.publish_version(FunctionName=function.name)["Version"]
+
+    def settled():
+        about = function.client.get_function_configuration(FunctionName=function.name, Qualifier=version)
+        return about if about["State"] != "Pending" else None
+
+    about = harness.wait_until(settled, "the version to fail")
+    assert about["State"] == "Failed" and about["StateReason"], about
+    assert function.call() == 60 << 20
+
+
+def test_a_read_only_folder(new_daemon, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    daemon = new_daemon(data=folder)
+    daemon.cgroups_before = harness.cgroup_folders()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "thaw-test", folder], check=True)
+    try:
+        done = subprocess.run([harness.THAWD, "--listen", f"127.0.0.1:{daemon.port}", "--data", folder],
+                              capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+    assert done.returncode != 0
+    assert "Read-only file system" in done.stderr or "read-only" in done.stderr, done.stderr
+
+
+def test_what_nobody_needs_is_removed(new_daemon, make_function):
+    daemon = new_daemon().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    function.publish()
+    assert snapshot_files(daemon)
+    function.client.delete_function(FunctionName=function.name)
+    harness.wait_until(lambda: not snapshot_files(daemon), "the snapshot to go with its version")
+    harness.wait_until(lambda: not [p for p in (daemon.data / "code").iterdir()], "the code to go, too")
