@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "sandbox/filter.h"
 #include "sandbox/init.h"
 #include "sandbox/parts.h"
 #include "sandbox/root.h"
@@ -59,7 +60,8 @@ struct sandbox_host *sandbox_host_open(const struct sandbox_host_options *option
     host->own_pid_space_fd = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
     if (host->own_pid_space_fd < 0)
         (void)error_system(err, "cannot open /proc/self/ns/pid");
-    else if (cgroups_open(&host->cgroups, err) == 0) {
+    else if (sandbox_filter_full(err) && cgroups_open(&host->cgroups, err) == 0) {
+        /* The filter is built here, in milliseconds, so that the first cold start is not the one to wait. */
         host->base_root_fd = root_build(&filled, err);
         if (host->base_root_fd >= 0)
             return host;
