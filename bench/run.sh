@@ -1,0 +1,79 @@
+#!/bin/bash
+# Measures the figures that this project promises, on this machine, and prints them as Markdown.
+# usage: ./run bench [RUNS]   (default 100)
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+
+runs=${1:-100}
+work=$(mktemp -d /tmp/thaw-bench-XXXXXX)
+chmod 755 "$work"
+server=
+
+finish() {
+    local code=$?
+    trap - EXIT INT TERM
+    if [ -n "$server" ]; then
+        kill -TERM "$server" 2>/dev/null || true
+        wait "$server" || true
+    fi
+    [ "$code" = 0 ] || tail -20 "$work/thawd.log" >&2
+    rm -rf "$work"
+    exit "$code"
+}
+trap finish EXIT INT TERM
+
+export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench AWS_DEFAULT_REGION=us-east-1 AWS_PAGER= AWS_EC2_METADATA_DISABLED=true
+port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export THAW_ENDPOINT=http://127.0.0.1:$port
+build/thawd --listen "127.0.0.1:$port" --data "$work/data" >"$work/thawd.log" 2>&1 </dev/null &
+server=$!
+until build/thaw functions >/dev/null 2>&1; do
+    kill -0 "$server"
+    sleep 0.1
+done
+
+# deploy NAME RUNTIME HANDLER ZIP
+deploy() {
+    "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda create-function --function-name "$1" --runtime "$2" --handler "$3" \
+        --role arn:aws:iam::000000000000:role/any --zip-file "fileb://$4" --memory-size 1769 --timeout 30 \
+        --snap-start ApplyOn=PublishedVersions >/dev/null
+    "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda publish-version --function-name "$1" >/dev/null
+    "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda wait published-version-active --function-name "$1" --qualifier 1
+}
+
+# measure TITLE NAME [option...]
+measure() {
+    printf '\n### %s\n\n```\n' "$1"
+    shift
+    build/thaw bench "$@"
+    printf '```\n'
+}
+
+runtime=$(basename "$(readlink -f /usr/bin/python3)")
+(cd examples/python-pets && zip -q -X "$work/pets.zip" app.py)
+mkdir "$work/empty-python" "$work/empty-c"
+echo 'def handler(event, context): return None' >"$work/empty-python/app.py"
+(cd "$work/empty-python" && zip -q -X "$work/empty-python.zip" app.py)
+gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" bench/empty-c/bootstrap.c
+(cd "$work/empty-c" && zip -q -X "$work/empty-c.zip" bootstrap)
+deploy pets "$runtime" app.handler "$work/pets.zip"
+deploy empty-python "$runtime" app.handler "$work/empty-python.zip"
+deploy empty-c provided.al2023 none "$work/empty-c.zip"
+
+printf 'Measured %s, %s processors, %s, kernel %s, thaw %s.\n' "$(date -u +%Y-%m-%d)" "$(nproc)" \
+    "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(uname -r)" "$(build/thaw --version | cut -d' ' -f2)"
+measure "python-pets (an initialisation of half a second, 80,000 objects)" pets:1 -n "$runs" -c 50 \
+    --payload @examples/python-pets/event.json
+measure "An empty handler in Python" empty-python:1 -n "$runs" -c 50
+measure "An empty handler in C (provided.al2023)" empty-c:1 -n "$runs" -c 50
+
+printf '\n### 1,000 requests, 50 at once, right after an eviction (`ab -n 1000 -c 50`)\n\n```\n'
+build/thaw evict pets:1 >/dev/null
+ab -q -n 1000 -c 50 -k -p examples/python-pets/event.json -T application/json \
+    "$THAW_ENDPOINT/2015-03-31/functions/pets/invocations?Qualifier=1" |
+    grep -E '^(Complete|Failed|Non-2xx|Requests per|  50%|  90%|  99%| 100%)'
+printf '```\n'
+
+printf '\n### Memory of one more idle clone of python-pets\n\n```\n'
+scripts/clone-memory.sh "$server" pets 1 20
+printf '```\n'
