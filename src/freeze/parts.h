@@ -21,9 +21,11 @@ MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
 /* Registers, masks, thread pointers...: one plan and one rt_sigreturn frame for each thread. */
 MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
-/* The contents of /tmp into the process plan (before descriptors, which may be open on them); those files
- * that a private mapping is of also into the template plan, at the path that the mapping then has in
- * f->mappings: so this runs when f->mappings has been read, and before freeze_memory. */
+/* Queued signals, of thread `index` or (shared) of the process: the plan sends them again to oneself. */
+MUST_CHECK int freeze_pending_signals(
+    struct freeze *f, size_t index, bool shared, struct plan *plan, struct error *err);
+/* The contents of /tmp into the process plan, before descriptors, which may be open on them. (Private mappings of such
+ * files need nothing: freeze_memory makes them anonymous memory with the files' bytes.) */
 MUST_CHECK int freeze_tmp_files(struct freeze *f, struct error *err);
 /* Every open descriptor into the process plan; sets image->descriptor_floor. */
 MUST_CHECK int freeze_descriptors(struct freeze *f, struct error *err);
@@ -33,5 +35,3 @@ MUST_CHECK int freeze_shared_memory(struct freeze *f, struct error *err);
 bool freeze_handles_shared(const struct freeze *f, const struct mapping *m);
 /* Release what freeze_tmp_files and freeze_descriptors keep in `f`. */
 void freeze_forget_files(struct freeze *f);
-/* Into process_plan, first of all: enter the sandbox of slot INIT_PIDFD. */
-void freeze_sandbox_entry(struct freeze *f);

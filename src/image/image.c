@@ -18,6 +18,9 @@ void image_free(struct image *image)
         free(image->descriptors[i].kind);
         free(image->descriptors[i].detail);
     }
+    for (uint32_t i = 0; i < image->file_count; i++)
+        free(image->files[i].path);
+    free(image->files);
     free(image->threads);
     free(image->mappings);
     free(image->descriptors);
@@ -73,6 +76,16 @@ void image_note_descriptor(struct image *image, int fd, const char *kind, const 
         xrealloc(image->descriptors, (image->descriptor_count + 1) * sizeof *image->descriptors);
     image->descriptors[image->descriptor_count++] =
         (struct image_descriptor){.fd = fd, .kind = xstrdup(kind), .detail = xstrdup(detail)};
+}
+
+void image_note_file(struct image *image, const char *path, uint64_t bytes, int64_t modified_ns)
+{
+    for (uint32_t i = 0; i < image->file_count; i++)
+        if (strcmp(image->files[i].path, path) == 0)
+            return;
+    image->files = xrealloc(image->files, (image->file_count + 1) * sizeof *image->files);
+    image->files[image->file_count++] =
+        (struct image_file){.path = xstrdup(path), .bytes = bytes, .modified_ns = modified_ns};
 }
 
 /* The encoding: fixed order, little-endian, every list with its count before it. docs/SNAPSHOT.md tells it in
@@ -134,6 +147,16 @@ static void encode_descriptors(struct buffer *out, const struct image *image)
     }
 }
 
+static void encode_files(struct buffer *out, const struct image *image)
+{
+    buffer_append_u32(out, image->file_count);
+    for (uint32_t i = 0; i < image->file_count; i++) {
+        buffer_append_string(out, image->files[i].path);
+        buffer_append_u64(out, image->files[i].bytes);
+        buffer_append_u64(out, (uint64_t)image->files[i].modified_ns);
+    }
+}
+
 void image_encode(struct buffer *out, const struct image *image)
 {
     buffer_append_u64(out, MANIFEST_MAGIC);
@@ -154,6 +177,7 @@ void image_encode(struct buffer *out, const struct image *image)
     encode_threads(out, image);
     encode_mappings(out, image);
     encode_descriptors(out, image);
+    encode_files(out, image);
 }
 
 /* A count read from the manifest, trusted only when that many items of `item_bytes` can still follow. */
@@ -288,6 +312,17 @@ static void decode_descriptors(struct cursor *in, struct image *image)
     }
 }
 
+static void decode_files(struct cursor *in, struct image *image)
+{
+    image->file_count = decode_count(in, IMAGE_FILES_MAX, 20);
+    image->files = xcalloc(image->file_count, sizeof *image->files);
+    for (uint32_t i = 0; i < image->file_count; i++) {
+        image->files[i].path = cursor_string(in, TEXT_MAX);
+        image->files[i].bytes = cursor_u64(in);
+        image->files[i].modified_ns = (int64_t)cursor_u64(in);
+    }
+}
+
 static void decode_head(struct cursor *in, struct image *image)
 {
     struct bytes release = cursor_blob(in);
@@ -335,6 +370,7 @@ int image_decode(struct image *image, struct bytes manifest, struct error *err)
     decode_threads(&in, image);
     decode_mappings(&in, image);
     decode_descriptors(&in, image);
+    decode_files(&in, image);
     if (cursor_done(&in) && whole_image_fits_together(image))
         return 0;
     image_free(image);

@@ -41,6 +41,14 @@ struct image_mapping {
     char *name;                /* path, "[heap]" or ""; owned */
 };
 
+/* A file whose contents the snapshot relies on instead of holding them: it must be the same at the thaw. */
+struct image_file {
+    char *path; /* as the sandbox sees it; owned */
+    uint64_t bytes;
+    int64_t modified_ns;
+};
+#define IMAGE_FILES_MAX 65536
+
 struct image_descriptor {
     int32_t fd;
     char *kind, *detail; /* "pipe", "read end, 12 bytes waiting"; owned */
@@ -65,6 +73,8 @@ struct image {
     uint32_t mapping_count;
     struct image_descriptor *descriptors;
     uint32_t descriptor_count;
+    struct image_file *files;
+    uint32_t file_count;
     struct buffer data; /* what PLAN_DATA offsets point into */
 };
 
@@ -125,5 +135,7 @@ static inline void plan_expect_value(struct plan_op *op, int64_t value)
 uint64_t image_put(struct image *image, const void *data, size_t len);
 uint64_t image_put_aligned(struct image *image, const void *data, size_t len, size_t alignment);
 uint64_t image_put_string(struct image *image, const char *s);
+/* Rely on the file `path`, as it is now; noting it twice is fine. */
+void image_note_file(struct image *image, const char *path, uint64_t bytes, int64_t modified_ns);
 void image_note_descriptor(struct image *image, int fd, const char *kind, const char *format, ...)
     PRINTF_LIKE(4, 5);

@@ -1,0 +1,66 @@
+#include "freeze/freeze.h"
+
+#include "base/clock.h"
+#include "freeze/parts.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#define SANDBOX_NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define MOVE_FROM_EMPTY_PATH 0x4 /* MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h */
+
+/* The descriptors below the floor were only place holders, so that those of the slots lie above it. */
+static void plan_sandbox_entry(struct freeze *f)
+{
+    struct image *image = f->image;
+    struct plan *plan = &image->process_plan;
+    struct plan_arg self = plan_data(image_put_string(image, "0"));
+    for (enum plan_slot slot = PLAN_SLOT_CGROUP_0; slot <= PLAN_SLOT_CGROUP_2; slot++)
+        plan_call(plan, SYS_write, plan_slot(slot), self, plan_literal(1));
+    plan_call(plan, SYS_setns, plan_slot(PLAN_SLOT_INIT_PIDFD), plan_literal(SANDBOX_NAMESPACES));
+    plan_call(plan, SYS_move_mount, plan_slot(PLAN_SLOT_CODE), plan_data(image_put_string(image, "")),
+        plan_literal((uint64_t)AT_FDCWD), plan_data(image_put_string(image, f->request->code_path)),
+        plan_literal(MOVE_FROM_EMPTY_PATH));
+    image->sandbox_ops_end = plan->count;
+}
+
+static void note_clocks(struct image *image)
+{
+    image->monotonic_ns = clock_monotonic_ns();
+    image->boottime_ns = clock_read_ns(CLOCK_BOOTTIME);
+    image->wall_ms = clock_wall_ms();
+}
+
+/* The order matters: mappings are read before a scratch page is added to them, the sandbox is entered before
+ * anything is opened in it, /tmp is filled before descriptors are opened on it, and shared memory may be of
+ * descriptors. */
+static int freeze_parts(struct freeze *f, struct error *err)
+{
+    if (mappings_read(&f->mappings, &f->tracee, err) < 0)
+        return -1;
+    f->image->pid = f->tracee.inner_pid;
+    plan_sandbox_entry(f);
+    if (freeze_memory(f, err) < 0 || freeze_process_state(f, err) < 0 || freeze_tmp_files(f, err) < 0 ||
+        freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0)
+        return -1;
+    note_clocks(f->image);
+    return 0;
+}
+
+int freeze_process(const struct freeze_request *request, struct image *image, struct error *err)
+{
+    struct freeze f = {.request = request, .image = image};
+    *image = (struct image){0};
+    if (image_stamp_machine(image, err) < 0 || tracee_stop(&f.tracee, request->pid, err) < 0)
+        return -1;
+    int result = freeze_parts(&f, err);
+    freeze_forget_files(&f);
+    mappings_free(&f.mappings);
+    tracee_close(&f.tracee);
+    if (result < 0)
+        image_free(image);
+    return result;
+}

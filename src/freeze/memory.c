@@ -1,0 +1,405 @@
+/* Private memory. The template plan maps every mapping, fills it from the page stream, then sets its final
+ * protection and advice. What goes into the stream: pages that are the process's own, which are the anonymous
+ * ones (also of private file mappings, where it has written), but for those that hold only zeros. */
+#include "freeze/parts.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mman.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+#define BATCH_BYTES (1ul << 20)
+#define RUNS_PER_SCAN 512
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE 0x08
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+
+struct run {
+    uint64_t start, end;
+};
+
+/* ioctl PAGEMAP_SCAN: Documentation/admin-guide/mm/pagemap.rst, kernel 6.7 and newer. */
+struct page_region {
+    uint64_t start, end, categories;
+};
+struct pm_scan_arg {
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PAGEMAP_SCAN_IOCTL _IOWR('f', 16, struct pm_scan_arg)
+#define SCAN_FILE (1u << 2)
+#define SCAN_PRESENT (1u << 3)
+#define SCAN_SWAPPED (1u << 4)
+#define SCAN_ZERO_PAGE (1u << 5)
+
+struct scanner {
+    struct freeze *f;
+    int pagemap;
+    bool no_scan_ioctl; /* an older kernel: read the pagemap itself */
+    uint8_t *batch;     /* BATCH_BYTES */
+};
+
+/* Everything in [from, end) that the process wrote, a few runs at a time; *next is where to go on. */
+static int scan_with_ioctl(
+    struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count, uint64_t *next)
+{
+    struct page_region regions[RUNS_PER_SCAN];
+    struct pm_scan_arg arg = {
+        .size = sizeof arg,
+        .start = from,
+        .end = end,
+        .vec = (uint64_t)regions,
+        .vec_len = RUNS_PER_SCAN,
+        .category_inverted = SCAN_FILE | SCAN_ZERO_PAGE,
+        .category_mask = SCAN_FILE | SCAN_ZERO_PAGE,
+        .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+        .return_mask = SCAN_PRESENT,
+    };
+    int n = ioctl(s->pagemap, PAGEMAP_SCAN_IOCTL, &arg);
+    if (n < 0)
+        return -1;
+    for (int i = 0; i < n; i++)
+        runs[i] = (struct run){regions[i].start, regions[i].end};
+    *count = (size_t)n;
+    *next = arg.walk_end;
+    return 0;
+}
+
+/* The same from the pagemap's entries: bit 63 present, 62 swapped, 61 of a file or shared. */
+static int scan_with_read(
+    struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count, uint64_t *next)
+{
+    uint64_t entries[RUNS_PER_SCAN];
+    size_t pages = (end - from) / PAGE;
+    if (pages > RUNS_PER_SCAN)
+        pages = RUNS_PER_SCAN;
+    ssize_t n = pread(s->pagemap, entries, pages * sizeof *entries, (off_t)(from / PAGE * sizeof *entries));
+    if (n <= 0)
+        return -1;
+    pages = (size_t)n / sizeof *entries;
+    *count = 0;
+    for (size_t i = 0; i < pages; i++) {
+        bool own = (entries[i] >> 62) != 0 && !(entries[i] >> 61 & 1);
+        uint64_t address = from + i * PAGE;
+        if (own && *count > 0 && runs[*count - 1].end == address)
+            runs[*count - 1].end += PAGE;
+        else if (own)
+            runs[(*count)++] = (struct run){address, address + PAGE};
+    }
+    *next = from + pages * PAGE;
+    return 0;
+}
+
+static int scan(struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count,
+    uint64_t *next, struct error *err)
+{
+    if (!s->no_scan_ioctl) {
+        if (scan_with_ioctl(s, from, end, runs, count, next) == 0)
+            return 0;
+        if (errno != ENOTTY && errno != EINVAL)
+            return error_system(err, "cannot scan the pages of process %d", s->f->tracee.inner_pid);
+        s->no_scan_ioctl = true;
+    }
+    if (scan_with_read(s, from, end, runs, count, next) == 0)
+        return 0;
+    return error_system(err, "cannot read the pagemap of process %d", s->f->tracee.inner_pid);
+}
+
+static bool all_zero(const uint8_t *page)
+{
+    return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
+}
+
+static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, size_t len, struct error *err)
+{
+    struct freeze *f = s->f;
+    plan_do(&f->image->template_plan, PLAN_READ_PAGES, plan_literal(address), plan_literal(len));
+    f->image->page_bytes += len;
+    f->image->mappings[f->image->mapping_count - 1].page_count += len / PAGE;
+    return f->request->put_pages(f->request->put_context, bytes, len, err);
+}
+
+/* Pages of zeros need not be stored where untouched memory reads as zeros anyway. */
+static int put_nonzero_runs(
+    struct scanner *s, uint64_t address, size_t len, bool zeros_are_default, struct error *err)
+{
+    size_t from = 0;
+    for (size_t at = 0; at < len; at += PAGE) {
+        if (!zeros_are_default || !all_zero(s->batch + at))
+            continue;
+        if (at > from && put_run(s, address + from, s->batch + from, at - from, err) < 0)
+            return -1;
+        from = at + PAGE;
+    }
+    return len > from ? put_run(s, address + from, s->batch + from, len - from, err) : 0;
+}
+
+static int store_run(struct scanner *s, struct run run, bool zeros_are_default, struct error *err)
+{
+    for (uint64_t at = run.start; at < run.end; at += BATCH_BYTES) {
+        size_t len = run.end - at < BATCH_BYTES ? run.end - at : BATCH_BYTES;
+        if (tracee_read(&s->f->tracee, at, s->batch, len, err) < 0 ||
+            put_nonzero_runs(s, at, len, zeros_are_default, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int store_own_pages(struct scanner *s, const struct mapping *m, struct error *err)
+{
+    struct run runs[RUNS_PER_SCAN];
+    for (uint64_t at = m->start; at < m->end;) {
+        size_t count = 0;
+        if (scan(s, at, m->end, runs, &count, &at, err) < 0)
+            return -1;
+        for (size_t i = 0; i < count; i++)
+            if (store_run(s, runs[i], m->path[0] != '/', err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* A private mapping of a file that will not be there (deleted, memfd, /tmp): it becomes anonymous memory with
+ * the file's bytes. Pages past the end of the file cannot be read; they stay holes. */
+static int store_all_pages(struct scanner *s, const struct mapping *m, struct error *err)
+{
+    for (uint64_t at = m->start; at < m->end; at += PAGE) {
+        struct error unreadable;
+        if (tracee_read(&s->f->tracee, at, s->batch, PAGE, &unreadable) == 0 &&
+            put_nonzero_runs(s, at, PAGE, true, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool becomes_anonymous(const struct mapping *m)
+{
+    return !m->shared && m->path[0] == '/' &&
+           (m->deleted || strncmp(m->path, "/memfd:", 7) == 0 || strncmp(m->path, "/tmp/", 5) == 0);
+}
+
+static bool is_special(const struct mapping *m)
+{
+    return strncmp(m->path, "[vvar", 5) == 0 || strcmp(m->path, "[vdso]") == 0 ||
+           strcmp(m->path, "[vsyscall]") == 0;
+}
+
+static int refuse_mapping(const struct freeze *f, const struct mapping *m, struct error *err, const char *why)
+{
+    return tracee_refuse(&f->tracee, err, "mapping %#lx-%#lx%s%s %s", m->start, m->end,
+        m->path[0] ? " of " : "", m->path, why);
+}
+
+static int check_mapping(const struct freeze *f, const struct mapping *m, struct error *err)
+{
+    if (m->huge_tlb)
+        return refuse_mapping(f, m, err, "is of hugetlbfs, which cannot be frozen");
+    if (m->io)
+        return refuse_mapping(f, m, err, "is of a device, which cannot be frozen");
+    if (m->userfault)
+        return refuse_mapping(f, m, err, "is served by userfaultfd, which cannot be frozen");
+    if (m->shadow_stack)
+        return refuse_mapping(f, m, err, "is a shadow stack, which cannot be frozen yet");
+    if (m->guarded)
+        return refuse_mapping(f, m, err, "has guard pages of MADV_GUARD_INSTALL, which cannot be frozen yet");
+    if (m->shared && m->path[0] == '/' && m->protection & PROT_WRITE)
+        return refuse_mapping(f, m, err, "is a writable shared mapping of a file that clones would share");
+    return 0;
+}
+
+/* Note the file as it is now, as the process sees it through its own root. */
+static int note_file(struct freeze *f, const struct mapping *m, struct error *err)
+{
+    CLEANUP_FREE char *path = xasprintf("root%s", m->path);
+    struct stat about;
+    if (fstatat(f->tracee.proc_fd, path, &about, 0) < 0 || about.st_ino != m->inode)
+        return refuse_mapping(f, m, err, "is of a file that is no longer at its place");
+    image_note_file(f->image, m->path, (uint64_t)about.st_size,
+        about.st_mtim.tv_sec * 1000000000l + about.st_mtim.tv_nsec);
+    return 0;
+}
+
+static int mapping_flags(const struct mapping *m)
+{
+    return (m->shared         ? MAP_SHARED
+               : m->droppable ? MAP_DROPPABLE
+                              : MAP_PRIVATE) |
+           MAP_FIXED_NOREPLACE | (m->grows_down ? MAP_GROWSDOWN : 0) | (m->no_reserve ? MAP_NORESERVE : 0);
+}
+
+static void plan_anonymous(struct plan *plan, const struct mapping *m)
+{
+    plan_expect_value(
+        plan_call(plan, SYS_mmap, plan_literal(m->start), plan_literal(m->end - m->start),
+            plan_literal((uint64_t)(m->protection | PROT_WRITE)),
+            plan_literal((uint64_t)(mapping_flags(m) | MAP_ANONYMOUS)), plan_literal((uint64_t)-1)),
+        (int64_t)m->start);
+}
+
+/* Neighbouring mappings are mostly of one file (a library's segments): it is opened once for all of them. */
+static void plan_file(struct freeze *f, const struct mapping *m, const char **open_path)
+{
+    struct plan *plan = &f->image->template_plan;
+    if (*open_path == NULL || strcmp(*open_path, m->path) != 0) {
+        if (*open_path != NULL)
+            plan_call(plan, SYS_close, plan_register(0));
+        plan_save(plan_call(plan, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
+                      plan_data(image_put_string(f->image, m->path)), plan_literal(O_RDONLY)),
+            0);
+        *open_path = m->path;
+    }
+    int protection = m->shared ? m->protection : m->protection | PROT_WRITE;
+    plan_expect_value(plan_call(plan, SYS_mmap, plan_literal(m->start), plan_literal(m->end - m->start),
+                          plan_literal((uint64_t)protection), plan_literal((uint64_t)mapping_flags(m)),
+                          plan_register(0), plan_literal(m->offset)),
+        (int64_t)m->start);
+}
+
+static void plan_advice(struct plan *plan, const struct mapping *m, int advice)
+{
+    plan_call(plan, SYS_madvise, plan_literal(m->start), plan_literal(m->end - m->start),
+        plan_literal((uint64_t)advice));
+}
+
+/* After the pages are in: what the mapping finally is. */
+static void plan_final_state(struct freeze *f, struct plan *plan, const struct mapping *m)
+{
+    if (!(m->protection & PROT_WRITE) && !m->shared)
+        plan_call(plan, SYS_mprotect, plan_literal(m->start), plan_literal(m->end - m->start),
+            plan_literal((uint64_t)m->protection));
+    if (m->wipe_on_fork)
+        plan_advice(plan, m, MADV_WIPEONFORK);
+    if (m->huge_page)
+        plan_advice(plan, m, MADV_HUGEPAGE);
+    if (m->no_huge_page)
+        plan_advice(plan, m, MADV_NOHUGEPAGE);
+    if (m->dont_dump && !m->droppable)
+        plan_advice(plan, m, MADV_DONTDUMP);
+    if (m->mergeable)
+        plan_advice(plan, m, MADV_MERGEABLE);
+    /* A fork does not keep these two: each clone makes them anew. */
+    if (m->dont_fork)
+        plan_advice(plan, m, MADV_DONTFORK);
+    if (m->locked)
+        plan_call(
+            &f->image->process_plan, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
+    if (m->sealed)
+        plan_call(plan, SYS_mseal, plan_literal(m->start), plan_literal(m->end - m->start), plan_literal(0));
+}
+
+static void note_mapping(struct freeze *f, const struct mapping *m)
+{
+    struct image *image = f->image;
+    enum image_mapping_kind kind = is_special(m)                           ? IMAGE_SPECIAL
+                                   : m->shared && freeze_handles_shared(f, m) ? IMAGE_SHARED
+                                   : m->path[0] == '/'                     ? IMAGE_FILE
+                                                                           : IMAGE_ANONYMOUS;
+    image->mappings = xrealloc(image->mappings, (image->mapping_count + 1) * sizeof *image->mappings);
+    image->mappings[image->mapping_count++] = (struct image_mapping){
+        .start = m->start,
+        .end = m->end,
+        .offset = m->offset,
+        .protection = (uint32_t)m->protection,
+        .kind = kind,
+        .name = xstrdup(m->path),
+    };
+}
+
+static void note_special(struct freeze *f, const struct mapping *m)
+{
+    struct image *image = f->image;
+    if (strcmp(m->path, "[vdso]") == 0) {
+        image->vdso_start = m->start;
+        image->vdso_bytes = m->end - m->start;
+    } else if (strncmp(m->path, "[vvar", 5) == 0) {
+        if (image->vvar_bytes == 0)
+            image->vvar_start = m->start;
+        image->vvar_bytes += m->end - m->start;
+    }
+}
+
+/* MADV_DONTFORK memory does not reach a clone through the fork: its bytes travel in the data area. */
+static int freeze_dont_fork(struct scanner *s, const struct mapping *m, struct error *err)
+{
+    struct freeze *f = s->f;
+    struct plan *plan = &f->image->process_plan;
+    uint64_t len = m->end - m->start;
+    if (len > BATCH_BYTES)
+        return refuse_mapping(
+            f, m, err, "is marked MADV_DONTFORK and larger than 1 MiB, which cannot be frozen yet");
+    if (tracee_read(&f->tracee, m->start, s->batch, len, err) < 0)
+        return -1;
+    plan_anonymous(plan, m);
+    plan_do(plan, PLAN_COPY, plan_literal(m->start), plan_data(image_put(f->image, s->batch, len)),
+        plan_literal(len));
+    plan_final_state(f, plan, m);
+    return 0;
+}
+
+static int freeze_mapping(
+    struct scanner *s, const struct mapping *m, const char **open_path, struct error *err)
+{
+    struct freeze *f = s->f;
+    note_mapping(f, m);
+    if (is_special(m)) {
+        note_special(f, m);
+        return 0;
+    }
+    if (m->shared && freeze_handles_shared(f, m))
+        return 0;
+    if (check_mapping(f, m, err) < 0)
+        return -1;
+    if (m->dont_fork)
+        return freeze_dont_fork(s, m, err);
+    if (becomes_anonymous(m)) {
+        plan_anonymous(&f->image->template_plan, m);
+        return store_all_pages(s, m, err);
+    }
+    if (m->path[0] == '/') {
+        if (note_file(f, m, err) < 0)
+            return -1;
+        plan_file(f, m, open_path);
+    } else {
+        plan_anonymous(&f->image->template_plan, m);
+    }
+    return m->shared ? 0 : store_own_pages(s, m, err);
+}
+
+static int freeze_all_mappings(struct scanner *s, struct error *err)
+{
+    struct freeze *f = s->f;
+    const char *open_path = NULL;
+    for (size_t i = 0; i < f->mappings.count; i++)
+        if (freeze_mapping(s, &f->mappings.list[i], &open_path, err) < 0)
+            return -1;
+    if (open_path != NULL)
+        plan_call(&f->image->template_plan, SYS_close, plan_register(0));
+    for (size_t i = 0; i < f->mappings.count; i++) {
+        const struct mapping *m = &f->mappings.list[i];
+        if (!is_special(m) && !m->dont_fork && !(m->shared && freeze_handles_shared(f, m)))
+            plan_final_state(f, &f->image->template_plan, m);
+    }
+    return 0;
+}
+
+int freeze_memory(struct freeze *f, struct error *err)
+{
+    CLEANUP_FD int pagemap = openat(f->tracee.proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
+    if (pagemap < 0)
+        return error_system(err, "cannot open the pagemap of process %d", f->tracee.inner_pid);
+    CLEANUP_FREE uint8_t *batch = xcalloc(1, BATCH_BYTES);
+    struct scanner scanner = {.f = f, .pagemap = pagemap, .batch = batch};
+    return freeze_all_mappings(&scanner, err);
+}

@@ -1,0 +1,349 @@
+/* Threads: a plan for what the kernel keeps of each, and a frame from which rt_sigreturn restores the
+ * registers, the extended state, the signal mask and the alternate stack (arch/x86/kernel/signal_64.c). */
+#include "freeze/parts.h"
+#include "image/machine.h"
+
+#include "base/fd.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Results of an interrupted system call that the kernel would act on before it returns to the program
+ * (include/linux/errno.h). */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ERESTARTNOHAND 514
+#define ERESTART_RESTARTBLOCK 516
+
+#define XSTATE_MAX 65536
+#define XFEATURE_TILE_DATA (1ull << 18)
+#define FP_XSTATE_MAGIC1_VALUE 0x46505853u
+#define FP_XSTATE_MAGIC2_VALUE 0x46505845u
+#define SIGNALS_PER_PEEK 32
+
+/* The kernel's own layout of a signal frame (uapi asm/sigcontext.h, asm-generic/ucontext.h). */
+struct kernel_ucontext {
+    uint64_t flags, link;
+    struct {
+        uint64_t sp;
+        int32_t flags, pad;
+        uint64_t size;
+    } stack;
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+    uint16_t cs, gs, fs, ss;
+    uint64_t err, trapno, oldmask, cr2, fpstate, reserved[8];
+    uint64_t sigmask;
+};
+struct signal_frame {
+    uint64_t return_address;
+    struct kernel_ucontext context;
+    uint8_t siginfo[128];
+};
+#define CONTEXT_HAS_XSTATE 1
+#define CONTEXT_HAS_SS 2
+#define CONTEXT_STRICT_SS 4
+
+/* Where fx_sw_bytes and the XSAVE header are inside the extended state. */
+struct xstate_software {
+    uint32_t magic1, extended_bytes;
+    uint64_t features;
+    uint32_t state_bytes, pad[7];
+};
+#define XSTATE_SOFTWARE_AT 464
+#define XSTATE_HEADER_AT 512
+
+/* An absolute time-out makes a second call wait for the same moment. */
+static bool can_start_over(const struct user_regs_struct *r)
+{
+    if (r->orig_rax == SYS_futex)
+        return (r->rsi & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET;
+    return r->orig_rax == SYS_poll && (int)r->rdx < 0;
+}
+
+/* What the kernel would have done to the registers on the way back to the program. */
+static void settle_interrupted_call(struct user_regs_struct *r)
+{
+    if ((long long)r->orig_rax < 0)
+        return;
+    long result = (long)r->rax;
+    bool again = result == -ERESTARTSYS || result == -ERESTARTNOINTR || result == -ERESTARTNOHAND ||
+                 (result == -ERESTART_RESTARTBLOCK && can_start_over(r));
+    if (again) {
+        r->rax = r->orig_rax;
+        r->rip -= 2;
+    } else if (result == -ERESTART_RESTARTBLOCK) {
+        r->rax = (unsigned long long)-EINTR;
+    }
+}
+
+/* include/uapi/linux/rseq.h */
+struct rseq_section {
+    uint32_t version, flags;
+    uint64_t start, length, abort;
+};
+#define RSEQ_SECTION_POINTER_AT 8
+
+/* A thread that was inside a restartable sequence is sent to its abort handler, as the kernel does when it
+ * moves one. */
+static int leave_restartable_sequence(
+    struct freeze *f, uint64_t rseq_address, struct user_regs_struct *r, struct error *err)
+{
+    uint64_t pointer;
+    struct rseq_section section;
+    if (rseq_address == 0)
+        return 0;
+    if (tracee_read(&f->tracee, rseq_address + RSEQ_SECTION_POINTER_AT, &pointer, sizeof pointer, err) < 0)
+        return -1;
+    if (pointer == 0)
+        return 0;
+    if (tracee_read(&f->tracee, pointer, &section, sizeof section, err) < 0)
+        return -1;
+    if (r->rip - section.start < section.length)
+        r->rip = section.abort;
+    return 0;
+}
+
+static void fill_context(struct kernel_ucontext *c, const struct user_regs_struct *r)
+{
+    *c = (struct kernel_ucontext){
+        .flags = CONTEXT_HAS_XSTATE | CONTEXT_HAS_SS | CONTEXT_STRICT_SS,
+        .r8 = r->r8,
+        .r9 = r->r9,
+        .r10 = r->r10,
+        .r11 = r->r11,
+        .r12 = r->r12,
+        .r13 = r->r13,
+        .r14 = r->r14,
+        .r15 = r->r15,
+        .rdi = r->rdi,
+        .rsi = r->rsi,
+        .rbp = r->rbp,
+        .rbx = r->rbx,
+        .rdx = r->rdx,
+        .rax = r->rax,
+        .rcx = r->rcx,
+        .rsp = r->rsp,
+        .rip = r->rip,
+        .eflags = r->eflags,
+        .cs = (uint16_t)r->cs,
+        .gs = (uint16_t)r->gs,
+        .fs = (uint16_t)r->fs,
+        .ss = (uint16_t)r->ss,
+    };
+}
+
+/* The extended state as ptrace gives it, made into what a signal frame holds: the software bytes that say how
+ * long it is, and the second magic number behind it. */
+static int put_xstate(
+    struct freeze *f, const struct tracee_thread *thread, uint64_t *offset, struct error *err)
+{
+    CLEANUP_FREE uint8_t *state = xcalloc(1, XSTATE_MAX);
+    struct iovec view = {state, XSTATE_MAX - 4};
+    if (ptrace(PTRACE_GETREGSET, thread->tid, 0x202 /* NT_X86_XSTATE */, &view) < 0)
+        return error_system(err, "cannot read the extended registers of thread %d", thread->inner_tid);
+    uint64_t in_use;
+    memcpy(&in_use, state + XSTATE_HEADER_AT, sizeof in_use);
+    if (in_use & XFEATURE_TILE_DATA)
+        return tracee_refuse(
+            &f->tracee, err, "thread %d uses AMX tiles, which cannot be frozen yet", thread->inner_tid);
+    size_t bytes = machine_xstate_bytes();
+    struct xstate_software software = {
+        .magic1 = FP_XSTATE_MAGIC1_VALUE,
+        .extended_bytes = (uint32_t)bytes + 4,
+        .features = machine_xstate_features(),
+        .state_bytes = (uint32_t)bytes,
+    };
+    memcpy(state + XSTATE_SOFTWARE_AT, &software, sizeof software);
+    uint32_t magic2 = FP_XSTATE_MAGIC2_VALUE;
+    memcpy(state + bytes, &magic2, sizeof magic2);
+    *offset = image_put_aligned(f->image, state, bytes + 4, 64);
+    return 0;
+}
+
+static int read_alternate_stack(
+    struct freeze *f, size_t index, struct kernel_ucontext *context, struct error *err)
+{
+    long result;
+    uint64_t scratch, args[2] = {0};
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
+        return -1;
+    args[1] = scratch;
+    if (tracee_syscall(&f->tracee, index, &result, err, SYS_sigaltstack, 2, args) < 0)
+        return -1;
+    if (result < 0)
+        return error_set(err, ERROR_INTERNAL, "sigaltstack in the process gave %ld", result);
+    return tracee_read(&f->tracee, scratch, &context->stack, sizeof context->stack, err);
+}
+
+static int put_frame(
+    struct freeze *f, size_t index, const struct user_regs_struct *registers, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    struct signal_frame frame = {0};
+    uint64_t xstate = 0;
+    fill_context(&frame.context, registers);
+    if (read_alternate_stack(f, index, &frame.context, err) < 0 || put_xstate(f, thread, &xstate, err) < 0)
+        return -1;
+    if (ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof frame.context.sigmask, &frame.context.sigmask) < 0)
+        return error_system(err, "cannot read the signal mask of thread %d", thread->inner_tid);
+    uint64_t at = image_put_aligned(f->image, &frame, sizeof frame, 64);
+    f->image->threads[index].frame = at;
+    /* The frame holds the address of the extended state: known when the template is built. */
+    plan_do(&f->image->template_plan, PLAN_STORE,
+        plan_data(at + offsetof(struct signal_frame, context) + offsetof(struct kernel_ucontext, fpstate)),
+        plan_data(xstate), plan_literal(8));
+    return 0;
+}
+
+/* prctl(option, scratch) in the thread, for options that write one word through the pointer. */
+static int injected_prctl_word(struct freeze *f, size_t index, int option, uint64_t *word, struct error *err)
+{
+    long result;
+    uint64_t scratch, args[2] = {(uint64_t)option};
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
+        return -1;
+    args[1] = scratch;
+    if (tracee_syscall(&f->tracee, index, &result, err, SYS_prctl, 2, args) < 0)
+        return -1;
+    if (result < 0)
+        return error_set(err, ERROR_INTERNAL, "prctl %d in the process gave %ld", option, result);
+    return tracee_read(&f->tracee, scratch, word, sizeof *word, err);
+}
+
+static int plan_pointers(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    struct plan *plan = &f->image->threads[index].plan;
+    uint64_t clear_tid, robust_list = 0, robust_bytes = 0;
+    plan_call(plan, SYS_arch_prctl, plan_literal(ARCH_SET_FS), plan_literal(thread->registers.fs_base));
+    if (thread->registers.gs_base != 0)
+        plan_call(plan, SYS_arch_prctl, plan_literal(ARCH_SET_GS), plan_literal(thread->registers.gs_base));
+    if (injected_prctl_word(f, index, PR_GET_TID_ADDRESS, &clear_tid, err) < 0)
+        return -1;
+    plan_call(plan, SYS_set_tid_address, plan_literal(clear_tid));
+    if (syscall(SYS_get_robust_list, thread->tid, &robust_list, &robust_bytes) < 0)
+        return error_system(err, "cannot read the robust list of thread %d", thread->inner_tid);
+    if (robust_list != 0)
+        plan_call(plan, SYS_set_robust_list, plan_literal(robust_list), plan_literal(robust_bytes));
+    return 0;
+}
+
+static int plan_rseq(struct freeze *f, size_t index, struct user_regs_struct *registers, struct error *err)
+{
+    struct __ptrace_rseq_configuration rseq = {0};
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, f->tracee.threads[index].tid, sizeof rseq, &rseq) < 0)
+        return error_system(
+            err, "cannot read the rseq registration of thread %d", f->tracee.threads[index].inner_tid);
+    if (rseq.rseq_abi_pointer == 0)
+        return 0;
+    plan_call(&f->image->threads[index].plan, SYS_rseq, plan_literal(rseq.rseq_abi_pointer),
+        plan_literal(rseq.rseq_abi_size), plan_literal(rseq.flags), plan_literal(rseq.signature));
+    return leave_restartable_sequence(f, rseq.rseq_abi_pointer, registers, err);
+}
+
+/* Name, scheduling policy, nice value and CPU mask, where they are not what a new thread has. */
+static int plan_identity(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    struct image_thread *out = &f->image->threads[index];
+    CLEANUP_BUFFER struct buffer name = {0};
+    char path[64];
+    snprintf(path, sizeof path, "task/%d/comm", thread->tid);
+    if (tracee_proc_file(&f->tracee, path, &name, err) < 0)
+        return -1;
+    snprintf(out->name, sizeof out->name, "%.*s", (int)strcspn((char *)name.data, "\n"), (char *)name.data);
+    uint64_t name_at = image_put(f->image, out->name, sizeof out->name);
+    plan_call(&out->plan, SYS_prctl, plan_literal(PR_SET_NAME), plan_data(name_at));
+
+    struct sched_attr_values {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {0};
+    if (syscall(SYS_sched_getattr, thread->tid, &attributes, sizeof attributes, 0) < 0)
+        return error_system(err, "cannot read the scheduling of thread %d", thread->inner_tid);
+    if (attributes.policy != SCHED_OTHER || attributes.nice != 0)
+        plan_call(&out->plan, SYS_sched_setattr, plan_literal(0),
+            plan_data(image_put(f->image, &attributes, sizeof attributes)), plan_literal(0));
+    return 0;
+}
+
+/* Queued signals, of the thread itself or (shared) of the process: sent again to oneself while all are
+ * blocked. */
+int freeze_pending_signals(struct freeze *f, size_t index, bool shared, struct plan *plan, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    siginfo_t queue[SIGNALS_PER_PEEK];
+    struct __ptrace_peeksiginfo_args peek = {
+        .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0, .nr = SIGNALS_PER_PEEK};
+    for (;;) {
+        long n = ptrace(PTRACE_PEEKSIGINFO, thread->tid, &peek, queue);
+        if (n < 0)
+            return error_system(err, "cannot read the pending signals of thread %d", thread->inner_tid);
+        for (long i = 0; i < n; i++) {
+            struct plan_arg info = plan_data(image_put(f->image, &queue[i], sizeof queue[i]));
+            struct plan_arg signal = plan_literal((uint64_t)queue[i].si_signo);
+            struct plan_arg process = plan_literal((uint64_t)f->tracee.inner_pid);
+            if (shared)
+                plan_call(plan, SYS_rt_sigqueueinfo, process, signal, info);
+            else
+                plan_call(plan, SYS_rt_tgsigqueueinfo, process, plan_literal((uint64_t)thread->inner_tid),
+                    signal, info);
+        }
+        if (n < SIGNALS_PER_PEEK)
+            return 0;
+        peek.off += (uint64_t)n;
+    }
+}
+
+/* Last of all: the capabilities that entering the sandbox took. Version 3 takes two structures, all zero. */
+static void plan_capability_drop(struct freeze *f, struct plan *plan)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+    plan_call(plan, SYS_capset, plan_data(image_put(f->image, &header, sizeof header)),
+        plan_data(image_put(f->image, none, sizeof none)));
+}
+
+static int freeze_thread(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    struct image_thread *out = &f->image->threads[index];
+    struct user_regs_struct registers = thread->registers;
+    out->tid = thread->inner_tid;
+    out->stop_syscall = (long long)registers.orig_rax < 0 ? -1 : (int64_t)registers.orig_rax;
+    settle_interrupted_call(&registers);
+    if (plan_pointers(f, index, err) < 0 || plan_rseq(f, index, &registers, err) < 0 ||
+        plan_identity(f, index, err) < 0 || freeze_pending_signals(f, index, false, &out->plan, err) < 0)
+        return -1;
+    plan_capability_drop(f, &out->plan);
+    out->stop_address = registers.rip;
+    return put_frame(f, index, &registers, err);
+}
+
+int freeze_threads(struct freeze *f, struct error *err)
+{
+    if (f->tracee.thread_count > IMAGE_THREADS_MAX)
+        return tracee_refuse(&f->tracee, err, "it has %zu threads, and at most %d can be frozen",
+            f->tracee.thread_count, IMAGE_THREADS_MAX);
+    f->image->threads = xcalloc(f->tracee.thread_count, sizeof *f->image->threads);
+    f->image->thread_count = (uint32_t)f->tracee.thread_count;
+    for (size_t i = 0; i < f->tracee.thread_count; i++)
+        if (freeze_thread(f, i, err) < 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,24 @@
+/* The arena: one range of addresses that no mapping of the snapshot wants, which holds the blob, the plans,
+ * their data, stacks, and for a moment the vDSO, while a template is built around it. */
+#pragma once
+
+#include "base/error.h"
+#include "image/image.h"
+#include "thaw/blob/blob.h"
+
+struct arena {
+    uint64_t start, bytes;
+    struct blob_control *control;
+    blob_entry_function *entry;
+    uint64_t stack_top; /* for the blob */
+};
+
+/* The special mappings of the calling process: [vvar*] and [vdso], in address order. */
+#define ARENA_SPECIAL_MAX 8
+struct arena_special {
+    uint64_t start, bytes;
+    bool is_vdso;
+};
+
+/* Map and fill the arena in the calling process. The control's descriptors and filter are still to be set. */
+MUST_CHECK int arena_build(struct arena *arena, const struct image *image, struct error *err);

@@ -1,0 +1,362 @@
+/* The freestanding part: it runs in the template process and in every clone, in memory that belongs to no
+ * snapshot, without libc, and only interprets plans. It holds no state of a function and makes no decision of
+ * its own.
+ *
+ *   template:  clear -> template plan -> settle -> say READY -> { request -> fork into the sandbox -> say
+ * CLONED } clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan ->
+ * report
+ *              -> every thread: rt_sigreturn
+ */
+#include "thaw/blob/blob.h"
+#include "thaw/blob/syscall_x86_64.h"
+
+#include <asm/unistd.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+
+#define call0(n) raw_syscall(n, 0, 0, 0, 0, 0, 0)
+#define call1(n, a) raw_syscall(n, (uint64_t)(a), 0, 0, 0, 0, 0)
+#define call2(n, a, b) raw_syscall(n, (uint64_t)(a), (uint64_t)(b), 0, 0, 0, 0)
+#define call3(n, a, b, c) raw_syscall(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
+#define call4(n, a, b, c, d) raw_syscall(n, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0, 0)
+
+#define SECCOMP_SET_FILTER 1
+#define SECCOMP_SYNC_THREADS 1
+#define SCM_RIGHTS_TYPE 1
+#define SOL_SOCKET_LEVEL 1
+#define MSG_NO_SIGNAL 0x4000
+#define MSG_CLOSE_ON_EXEC 0x40000000
+#define CLOCK_MONOTONIC_ID 1
+
+struct failure {
+    int64_t result;
+    uint32_t which, op;
+};
+
+struct message_header { /* struct msghdr */
+    uint64_t name;
+    uint32_t name_bytes, pad1;
+    uint64_t parts, part_count, control, control_bytes;
+    uint32_t flags, pad2;
+};
+struct message_part { /* struct iovec */
+    uint64_t base, bytes;
+};
+struct rights { /* struct cmsghdr with descriptors */
+    uint64_t bytes;
+    int32_t level, type;
+    int32_t fds[8];
+};
+
+static uint64_t now_ns(void)
+{
+    int64_t time[2];
+    call2(__NR_clock_gettime, CLOCK_MONOTONIC_ID, time);
+    return (uint64_t)time[0] * 1000000000u + (uint64_t)time[1];
+}
+
+static long read_pages(int fd, uint64_t address, uint64_t bytes)
+{
+    while (bytes > 0) {
+        long n = call3(__NR_read, fd, address, bytes);
+        if (n <= 0)
+            return n < 0 ? n : -5; /* the stream ended early: EIO */
+        address += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+static long write_all(uint64_t fd, uint64_t address, uint64_t bytes)
+{
+    while (bytes > 0) {
+        long n = call3(__NR_write, fd, address, bytes);
+        if (n < 0)
+            return n;
+        address += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+static long copy(uint64_t to, uint64_t from, uint64_t bytes)
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes)::"memory");
+    return 0;
+}
+
+static long store(uint64_t address, uint64_t value, uint64_t width)
+{
+    if (width == 4)
+        *(volatile uint32_t *)address = (uint32_t)value;
+    else
+        *(volatile uint64_t *)address = value;
+    return 0;
+}
+
+static long load(uint64_t address, uint64_t width)
+{
+    return width == 4 ? *(volatile int32_t *)address : *(volatile int64_t *)address;
+}
+
+/* Values of the arguments. Returns 0 when one is a slot that this clone does not have: then the op is left
+ * out. */
+static int resolve(const struct blob_control *control, const struct plan_op *op, const int64_t *registers,
+    uint64_t value[PLAN_ARGS])
+{
+    for (unsigned i = 0; i < PLAN_ARGS; i++) {
+        value[i] = op->arg[i];
+        if (op->arg_kind[i] == PLAN_DATA)
+            value[i] += control->data;
+        else if (op->arg_kind[i] == PLAN_REGISTER)
+            value[i] = (uint64_t)registers[op->arg[i]];
+        else if (op->arg_kind[i] == PLAN_SLOT) {
+            value[i] = (uint64_t)(int64_t)control->slots[op->arg[i]];
+            if (control->slots[op->arg[i]] < 0)
+                return 0;
+        }
+    }
+    return 1;
+}
+
+static long run_op(const struct blob_control *control, const struct plan_op *op, const uint64_t v[PLAN_ARGS])
+{
+    if (op->kind == PLAN_SYSCALL)
+        return raw_syscall(op->number, v[0], v[1], v[2], v[3], v[4], v[5]);
+    if (op->kind == PLAN_READ_PAGES)
+        return read_pages(control->pages_fd, v[0], v[1]);
+    if (op->kind == PLAN_STORE)
+        return store(v[0], v[1], v[2]);
+    if (op->kind == PLAN_LOAD)
+        return load(v[0], v[1]);
+    if (op->kind == PLAN_WRITE_ALL)
+        return write_all(v[0], v[1], v[2]);
+    if (op->kind == PLAN_COPY)
+        return copy(v[0], v[1], v[2]);
+    return -38; /* ENOSYS: the decoder lets no other kind through */
+}
+
+static int is_failure(const struct plan_op *op, long result)
+{
+    if (op->expect == PLAN_EXPECT_VALUE)
+        return result != op->expected;
+    return op->expect == PLAN_EXPECT_SUCCESS && result < 0 && result > -4096;
+}
+
+static int run_ops(const struct blob_control *control, const struct blob_plan *plan, uint32_t from,
+    uint32_t to, int64_t *registers, struct failure *failure)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        uint64_t value[PLAN_ARGS];
+        if (!resolve(control, op, registers, value))
+            continue;
+        long result = run_op(control, op, value);
+        if (is_failure(op, result)) {
+            *failure = (struct failure){result, plan->which, i};
+            return -1;
+        }
+        if (op->save != 0)
+            registers[op->save - 1] = result;
+    }
+    return 0;
+}
+
+static int run_plan(const struct blob_control *control, const struct blob_plan *plan, struct failure *failure)
+{
+    int64_t registers[PLAN_REGISTERS];
+    return run_ops(control, plan, 0, plan->count, registers, failure);
+}
+
+static __attribute__((noreturn)) void give_up(
+    struct blob_control *control, const struct failure *failure, uint32_t thread)
+{
+    control->report.magic = PLAN_REPORT_MAGIC;
+    control->report.failed = failure->result < 0 ? (int32_t)failure->result : -1;
+    control->report.plan = failure->which | thread << 8;
+    control->report.op = failure->op;
+    call3(__NR_write, control->slots[PLAN_SLOT_REPORT], &control->report, sizeof control->report);
+    for (;;)
+        call1(__NR_exit_group, BLOB_EXIT_STATUS);
+}
+
+static void wait_until(uint32_t *futex, uint32_t wanted)
+{
+    for (;;) {
+        uint32_t seen = __atomic_load_n(futex, __ATOMIC_ACQUIRE);
+        if (seen == wanted)
+            return;
+        call4(__NR_futex, futex, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, 0);
+    }
+}
+
+static void wake_all(uint32_t *futex)
+{
+    call3(__NR_futex, futex, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
+}
+
+static void run_thread(void *context, uint64_t index)
+{
+    struct blob_control *control = context;
+    const struct blob_thread *thread = &control->threads[index];
+    struct failure failure;
+    if (run_plan(control, &thread->plan, &failure) < 0)
+        give_up(control, &failure, (uint32_t)index);
+    if (__atomic_add_fetch(&control->threads_done, 1, __ATOMIC_ACQ_REL) == control->thread_count - 1)
+        wake_all(&control->threads_done);
+    wait_until(&control->go, 1);
+    raw_sigreturn(thread->frame);
+}
+
+static void start_threads(struct blob_control *control)
+{
+    for (uint32_t i = 1; i < control->thread_count; i++) {
+        uint64_t tid = (uint64_t)control->threads[i].tid;
+        struct clone_args args = {
+            .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+            .stack = control->thread_stacks + (uint64_t)(i - 1) * BLOB_THREAD_STACK_BYTES,
+            .stack_size = BLOB_THREAD_STACK_BYTES,
+            .set_tid = (uint64_t)&tid,
+            .set_tid_size = 1,
+        };
+        long result = raw_clone_thread(&args, sizeof args, run_thread, control, i);
+        if (result < 0) {
+            struct failure failure = {result, PLAN_THREAD, 0xffffffff};
+            give_up(control, &failure, i);
+        }
+    }
+}
+
+static void attach_filter(struct blob_control *control)
+{
+    if (control->filter.length == 0)
+        return;
+    uint64_t flags = control->thread_count > 1 ? SECCOMP_SYNC_THREADS : 0;
+    long result = call3(__NR_seccomp, SECCOMP_SET_FILTER, flags, &control->filter);
+    if (result != 0) {
+        struct failure failure = {result < 0 ? result : -1, PLAN_RELEASE, 0xffffffff};
+        give_up(control, &failure, 0);
+    }
+}
+
+static __attribute__((noreturn)) void run_clone(struct blob_control *control)
+{
+    struct failure failure;
+    struct plan_report *report = &control->report;
+    int64_t registers[PLAN_REGISTERS];
+    report->magic = PLAN_REPORT_MAGIC;
+    report->forked_ns = now_ns();
+    call2(__NR_close_range, 0, control->descriptor_floor - 1);
+    if (run_ops(control, &control->process, 0, control->sandbox_ops_end, registers, &failure) < 0)
+        give_up(control, &failure, 0);
+    report->sandboxed_ns = now_ns();
+    if (run_ops(control, &control->process, control->sandbox_ops_end, control->process.count, registers,
+            &failure) < 0)
+        give_up(control, &failure, 0);
+    report->descriptors_ns = now_ns();
+    start_threads(control);
+    if (run_plan(control, &control->threads[0].plan, &failure) < 0)
+        give_up(control, &failure, 0);
+    wait_until(&control->threads_done, control->thread_count - 1);
+    report->threads_ns = now_ns();
+    if (run_plan(control, &control->release, &failure) < 0)
+        give_up(control, &failure, 0);
+    attach_filter(control);
+    call3(__NR_write, control->slots[PLAN_SLOT_REPORT], report, sizeof *report);
+    call3(__NR_close_range, control->descriptor_floor, 0xffffffffu, 0);
+    if (control->thread_count > 1) {
+        __atomic_store_n(&control->go, 1, __ATOMIC_RELEASE);
+        wake_all(&control->go);
+    }
+    raw_sigreturn(control->threads[0].frame);
+}
+
+static void reply(const struct blob_control *control, const struct blob_reply *answer, int fd)
+{
+    struct rights rights = {
+        .bytes = 16 + sizeof(int32_t), .level = SOL_SOCKET_LEVEL, .type = SCM_RIGHTS_TYPE};
+    struct message_part part = {(uint64_t)answer, sizeof *answer};
+    struct message_header message = {.parts = (uint64_t)&part, .part_count = 1};
+    rights.fds[0] = fd;
+    if (fd >= 0) {
+        message.control = (uint64_t)&rights;
+        message.control_bytes = 24;
+    }
+    if (call3(__NR_sendmsg, control->control_fd, &message, MSG_NO_SIGNAL) < 0)
+        call1(__NR_exit_group, 1); /* nobody is there to make clones for */
+}
+
+/* One request from the control socket; its descriptors go into the slots. */
+static void receive(struct blob_control *control, struct blob_request *request)
+{
+    struct rights rights = {0};
+    struct message_part part = {(uint64_t)request, sizeof *request};
+    struct message_header message = {
+        .parts = (uint64_t)&part,
+        .part_count = 1,
+        .control = (uint64_t)&rights,
+        .control_bytes = sizeof rights,
+    };
+    if (call3(__NR_recvmsg, control->control_fd, &message, MSG_CLOSE_ON_EXEC) != sizeof *request)
+        call1(__NR_exit_group, 0);
+    for (unsigned slot = 0, next = 0; slot < PLAN_SLOT_COUNT; slot++)
+        control->slots[slot] = request->slot_mask & 1u << slot ? rights.fds[next++] : -1;
+}
+
+/* Fork into the sandbox's pid namespace, with the frozen process's own number there. The clone becomes a
+ * child of our parent, who can wait for it. */
+static void make_clone(struct blob_control *control, const struct blob_request *request)
+{
+    uint64_t pid = (uint64_t)control->pid;
+    int32_t pidfd = -1;
+    struct clone_args args = {
+        .flags = CLONE_PARENT | CLONE_PIDFD,
+        .pidfd = (uint64_t)&pidfd,
+        .set_tid = (uint64_t)&pid,
+        .set_tid_size = 1,
+    };
+    long result = call2(__NR_setns, control->slots[PLAN_SLOT_INIT_PIDFD], CLONE_NEWPID);
+    if (result == 0)
+        result = call2(__NR_clone3, &args, sizeof args);
+    if (result == 0)
+        run_clone(control);
+    struct blob_reply answer = {.kind = BLOB_CLONED, .cookie = request->cookie, .forked_ns = now_ns()};
+    if (result < 0) {
+        answer.kind = BLOB_FAILED;
+        answer.failed = (int32_t)result;
+        answer.plan = PLAN_PROCESS;
+        answer.op = 0xffffffff;
+    } else {
+        answer.pid = (int32_t)result;
+    }
+    reply(control, &answer, pidfd);
+    if (pidfd >= 0)
+        call1(__NR_close, pidfd);
+    for (unsigned slot = 0; slot < PLAN_SLOT_COUNT; slot++)
+        if (control->slots[slot] >= 0)
+            call1(__NR_close, control->slots[slot]);
+}
+
+__attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_control *control)
+{
+    struct failure failure;
+    struct blob_reply answer = {.kind = BLOB_READY};
+    if (run_plan(control, &control->clear, &failure) < 0 ||
+        run_plan(control, &control->template, &failure) < 0 ||
+        run_plan(control, &control->settle, &failure) < 0) {
+        answer.kind = BLOB_FAILED;
+        answer.failed = failure.result < 0 ? (int32_t)failure.result : -1;
+        answer.plan = failure.which;
+        answer.op = failure.op;
+        reply(control, &answer, -1);
+        for (;;)
+            call1(__NR_exit_group, BLOB_EXIT_STATUS);
+    }
+    call1(__NR_close, control->pages_fd);
+    reply(control, &answer, -1);
+    for (;;) {
+        struct blob_request request;
+        receive(control, &request);
+        make_clone(control, &request);
+    }
+}

@@ -1,0 +1,69 @@
+/* What the builder of a template (thaw/template.c) leaves for the blob: addresses are absolute, as the arena
+ * does not move once it is chosen. Shared with the freestanding code: fixed-size types only. */
+#pragma once
+
+#include "image/plan.h"
+
+#include <stdint.h>
+
+#define BLOB_THREAD_STACK_BYTES 2048
+#define BLOB_STACK_BYTES 16384
+#define BLOB_EXIT_STATUS 125 /* of a clone that could not be restored: its report says why */
+
+struct blob_plan {
+    const struct plan_op *ops;
+    uint32_t count, which; /* enum plan_which, or one of enum blob_extra_plan */
+};
+
+/* Plans that the builder makes, not the freeze. */
+enum blob_extra_plan {
+    BLOB_CLEAR = 16, /* park the vDSO in the arena, unmap all else */
+    BLOB_SETTLE,     /* move the vDSO to where the snapshot had it */
+};
+
+struct blob_thread {
+    struct blob_plan plan;
+    uint64_t frame; /* address of the rt_sigreturn frame */
+    int32_t tid;
+    uint32_t pad;
+};
+
+struct blob_filter { /* struct sock_fprog */
+    uint16_t length;
+    uint64_t instructions;
+};
+
+struct blob_control {
+    uint64_t data; /* where PLAN_DATA offsets start */
+    struct blob_plan clear, template, settle, process, release;
+    uint32_t sandbox_ops_end, thread_count;
+    const struct blob_thread *threads;
+    uint64_t thread_stacks;    /* the lowest address */
+    struct blob_filter filter; /* for clones; length 0: none */
+    int32_t control_fd, pages_fd, pid, descriptor_floor;
+    /* What follows changes in each clone, and lies together so that few pages are copied. */
+    int32_t slots[PLAN_SLOT_COUNT];
+    uint32_t threads_done, go; /* futexes */
+    struct plan_report report;
+};
+
+/* On the control socket. To the template: one request with as many descriptors as `slot_mask` has bits. */
+struct blob_request {
+    uint64_t cookie;
+    uint32_t slot_mask, pad;
+};
+enum blob_reply_kind { BLOB_STARTED = 1, BLOB_READY, BLOB_CLONED, BLOB_FAILED };
+/* From it: one reply, with the pidfd when it is BLOB_CLONED. */
+struct blob_reply {
+    uint32_t kind;
+    int32_t failed; /* as in struct plan_report */
+    uint64_t cookie;
+    uint32_t plan, op;
+    int32_t pid;
+    uint32_t pad;
+    uint64_t forked_ns;
+    char text[200]; /* BLOB_FAILED before the blob runs: why */
+};
+
+/* The entry point, at offset 0 of the blob. Never returns. */
+typedef void blob_entry_function(struct blob_control *control);
