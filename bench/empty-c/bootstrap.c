@@ -33,8 +33,7 @@ int main(void)
 {
     static const char next[] = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: api\r\n\r\n";
     static char answer[512];
-    struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(9001), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     api = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(api, (const struct sockaddr *)&to, sizeof to) != 0)
         return 3;
@@ -46,8 +45,7 @@ int main(void)
         id += 32;
         id += strspn(id, " ");
         int len = snprintf(answer, sizeof answer,
-            "POST /2018-06-01/runtime/invocation/%.36s/response HTTP/1.1\r\nHost: api\r\nContent-Length: "
-            "4\r\n\r\nnull",
+            "POST /2018-06-01/runtime/invocation/%.36s/response HTTP/1.1\r\nHost: api\r\nContent-Length: 4\r\n\r\nnull",
             id);
         exchange(answer, (size_t)len);
     }

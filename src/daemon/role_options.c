@@ -1,0 +1,250 @@
+/* The command line. */
+#include "daemon/role.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BLANKS_MAX 256
+#define CONCURRENCY_MAX 4000
+#define IDLE_SECONDS_MAX (7 * 24 * 3600)
+
+static const char USAGE[] =
+    "thawd: a Lambda-compatible function server that freezes initialised functions and thaws them\n"
+    "\n"
+    "usage: thawd [options]           (as root)\n"
+    "  --listen ADDRESS:PORT   loopback only, as requests are not authenticated (127.0.0.1:8429)\n"
+    "  --data DIR              functions, snapshots, logs and the key (/var/lib/thaw)\n"
+    "  --runtimes DIR          the bootstraps of managed runtimes (beside the program, else\n"
+    "                          /usr/share/thaw/runtimes)\n"
+    "  --idle-seconds N        idle environments end after this (300)\n"
+    "  --concurrency N         environments at once, all functions together (1000)\n"
+    "  --blanks N              sandboxes kept ready ahead of need (8)\n"
+    "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
+    "  --region NAME           as ARNs show it (us-east-1)\n"
+    "  --account-id DIGITS     as ARNs show it (000000000000)\n"
+    "  --log-level LEVEL       error, warning, info or debug (info)\n"
+    "  --help, --version\n";
+
+enum option_code {
+    OPTION_LISTEN = 1,
+    OPTION_DATA,
+    OPTION_RUNTIMES,
+    OPTION_IDLE_SECONDS,
+    OPTION_CONCURRENCY,
+    OPTION_BLANKS,
+    OPTION_USER,
+    OPTION_REGION,
+    OPTION_ACCOUNT_ID,
+    OPTION_LOG_LEVEL,
+    OPTION_ROLE,
+    OPTION_HELP,
+    OPTION_VERSION,
+};
+
+static const struct option OPTIONS[] = {
+    {"listen", required_argument, NULL, OPTION_LISTEN},
+    {"data", required_argument, NULL, OPTION_DATA},
+    {"runtimes", required_argument, NULL, OPTION_RUNTIMES},
+    {"idle-seconds", required_argument, NULL, OPTION_IDLE_SECONDS},
+    {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
+    {"blanks", required_argument, NULL, OPTION_BLANKS},
+    {"user", required_argument, NULL, OPTION_USER},
+    {"region", required_argument, NULL, OPTION_REGION},
+    {"account-id", required_argument, NULL, OPTION_ACCOUNT_ID},
+    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"role", required_argument, NULL, OPTION_ROLE},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+static int complain(const char *what, const char *value)
+{
+    fprintf(stderr, "thawd: %s: %s\n", what, value);
+    return 2;
+}
+
+static int parse_number(const char *text, uint32_t least, uint32_t most, uint32_t *out, const char *name)
+{
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(text, &end, 10);
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && v >= least && v <= most) {
+        *out = (uint32_t)v;
+        return -1;
+    }
+    fprintf(stderr, "thawd: %s must be a number between %u and %u, not \"%s\"\n", name, least, most, text);
+    return 2;
+}
+
+static int parse_log_level(const char *text, enum log_level *out)
+{
+    static const struct {
+        const char *name;
+        enum log_level level;
+    } levels[] = {{"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"info", LOG_LEVEL_INFO},
+        {"debug", LOG_LEVEL_DEBUG}};
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (strcmp(text, levels[i].name) != 0)
+            continue;
+        *out = levels[i].level;
+        return -1;
+    }
+    return complain("--log-level must be error, warning, info or debug, not", text);
+}
+
+/* Splits "HOST:PORT", where an IPv6 host stands in brackets. */
+static bool split_address(const char *text, char *host, size_t host_size, uint16_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    if (colon == NULL || colon == text)
+        return false;
+    char *end;
+    unsigned long number = strtoul(colon + 1, &end, 10);
+    if (colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > UINT16_MAX)
+        return false;
+    size_t len = (size_t)(colon - text);
+    if (text[0] == '[' && colon[-1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len >= host_size)
+        return false;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    *port = (uint16_t)number;
+    return true;
+}
+
+static int parse_listen(struct role_options *o)
+{
+    char host[64];
+    uint16_t port;
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&o->listen_address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&o->listen_address;
+    if (!split_address(o->listen, host, sizeof host, &port))
+        return complain("--listen must be ADDRESS:PORT, such as 127.0.0.1:8429, not", o->listen);
+    if (strcmp(host, "localhost") == 0)
+        strcpy(host, "127.0.0.1");
+    bool loopback;
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(port);
+        o->listen_address_len = sizeof *v4;
+        loopback = ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    } else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons(port);
+        o->listen_address_len = sizeof *v6;
+        loopback = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+    } else {
+        return complain("--listen needs a numeric address, not", host);
+    }
+    if (loopback)
+        return -1;
+    fprintf(stderr,
+        "thawd: refusing to listen at %s: requests are not authenticated yet (no SigV4), so only loopback\n"
+        "addresses are allowed, such as 127.0.0.1:8429\n",
+        o->listen);
+    return 2;
+}
+
+static bool is_folder(const char *path)
+{
+    return access(path, R_OK | X_OK) == 0;
+}
+
+/* Beside the program when it runs from its build folder, else where it is installed. */
+static void find_runtimes(struct role_options *o)
+{
+    static const char *const places[] = {"../runtimes", "../share/thaw/runtimes", "../../runtimes"};
+    char program[PATH_MAX] = "";
+    if (readlink("/proc/self/exe", program, sizeof program - 1) > 0)
+        *strrchr(program, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char path[PATH_MAX + 32];
+        snprintf(path, sizeof path, "%s/%s", program, places[i]);
+        if (!is_folder(path) || realpath(path, o->runtimes_buffer) == NULL)
+            continue;
+        o->runtimes_dir = o->runtimes_buffer;
+        return;
+    }
+    o->runtimes_dir = "/usr/share/thaw/runtimes";
+}
+
+static int take_option(struct role_options *o, int code)
+{
+    switch (code) {
+    case OPTION_LISTEN:
+        o->listen = optarg;
+        return -1;
+    case OPTION_DATA:
+        o->data_dir = optarg;
+        return -1;
+    case OPTION_RUNTIMES:
+        o->runtimes_dir = optarg;
+        return -1;
+    case OPTION_IDLE_SECONDS:
+        return parse_number(optarg, 1, IDLE_SECONDS_MAX, &o->idle_seconds, "--idle-seconds");
+    case OPTION_CONCURRENCY:
+        return parse_number(optarg, 1, CONCURRENCY_MAX, &o->concurrency, "--concurrency");
+    case OPTION_BLANKS:
+        return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
+    case OPTION_USER:
+        o->user = optarg;
+        return -1;
+    case OPTION_REGION:
+        o->region = optarg;
+        return -1;
+    case OPTION_ACCOUNT_ID:
+        o->account_id = optarg;
+        return strspn(optarg, "0123456789") == 12 && optarg[12] == '\0'
+                   ? -1
+                   : complain("--account-id must be 12 digits, not", optarg);
+    case OPTION_LOG_LEVEL:
+        return parse_log_level(optarg, &o->log_level);
+    case OPTION_ROLE:
+        o->front = strcmp(optarg, "front") == 0;
+        return o->front ? -1 : complain("--role is for thawd itself; there is no role", optarg);
+    case OPTION_HELP:
+        fputs(USAGE, stdout);
+        return 0;
+    case OPTION_VERSION:
+        puts("thawd " THAW_VERSION);
+        return 0;
+    default:
+        fputs("Try thawd --help.\n", stderr);
+        return 2;
+    }
+}
+
+int role_parse_options(struct role_options *o, int argc, char **argv)
+{
+    *o = (struct role_options){
+        .listen = "127.0.0.1:8429",
+        .data_dir = "/var/lib/thaw",
+        .region = "us-east-1",
+        .account_id = "000000000000",
+        .idle_seconds = 300,
+        .concurrency = 1000,
+        .blanks = 8,
+        .log_level = LOG_LEVEL_INFO,
+    };
+    int code;
+    while ((code = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+        int status = take_option(o, code);
+        if (status >= 0)
+            return status;
+    }
+    if (optind < argc)
+        return complain("unexpected argument", argv[optind]);
+    if (o->runtimes_dir == NULL)
+        find_runtimes(o);
+    return parse_listen(o);
+}

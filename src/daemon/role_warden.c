@@ -1,0 +1,168 @@
+/* The warden's side of the start: everything that needs root is opened here, then the front is started. */
+#include "base/bytes.h"
+#include "base/fd.h"
+#include "daemon/role.h"
+#include "daemon/warden.h"
+#include "sandbox/sandbox.h"
+#include "store/store.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 1024
+#define WIRE_SOCKET_BYTES (4 << 20)
+
+/* What the start opened; ends in reverse. */
+struct service {
+    int data_fd, lock_fd, listen_fd, code_fd;
+    int warden_end, front_end; /* of the pair between the roles */
+    struct store *store;
+    struct sandbox_host *host;
+};
+
+static void service_close(struct service *s)
+{
+    sandbox_host_close(s->host);
+    store_close(s->store);
+    int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd};
+    for (size_t i = 0; i < countof(fds); i++)
+        fd_close(fds[i]);
+}
+
+static int open_listener(const struct role_options *o, struct error *err)
+{
+    CLEANUP_FD int fd = socket(o->listen_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int yes = 1;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0)
+        return error_system(err, "cannot make a socket");
+    if (bind(fd, (const struct sockaddr *)&o->listen_address, o->listen_address_len) < 0 ||
+        listen(fd, LISTEN_BACKLOG) < 0)
+        return error_system(err, "cannot listen at %s", o->listen);
+    return fd_steal(&fd);
+}
+
+static void log_address(int listen_fd)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    char host[INET6_ADDRSTRLEN] = "?";
+    if (getsockname(listen_fd, (struct sockaddr *)&address, &len) < 0)
+        return;
+    bool v6 = address.ss_family == AF_INET6;
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+    const void *raw = v6 ? (const void *)&((const struct sockaddr_in6 *)&address)->sin6_addr : &v4->sin_addr;
+    inet_ntop(address.ss_family, raw, host, sizeof host);
+    log_info("listening at http://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", ntohs(v4->sin_port));
+}
+
+static int open_pair(struct service *s, struct error *err)
+{
+    int pair[2], size = WIRE_SOCKET_BYTES;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_system(err, "cannot make the socket between the roles");
+    s->warden_end = pair[0];
+    s->front_end = pair[1];
+    if (fcntl(s->warden_end, F_SETFL, O_NONBLOCK) < 0)
+        return error_system(err, "cannot make a socket non-blocking");
+    /* Room for bursts. As root we may pass the system's limit; where not, the limit has to do. */
+    for (int i = 0; i < 2; i++)
+        if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
+            (void)!setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    return 0;
+}
+
+static int raise_file_limit(struct error *err)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return error_system(err, "cannot read the limit of open files");
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        return error_system(err, "cannot raise the limit of open files");
+    return 0;
+}
+
+static int open_service(struct service *s, const struct role_options *o, struct error *err)
+{
+    uid_t uid;
+    gid_t gid;
+    if (role_find_user(o->user, &uid, &gid, err) < 0 || raise_file_limit(err) < 0)
+        return -1;
+    s->data_fd = role_open_data(o->data_dir, uid, gid, &s->lock_fd, err);
+    if (s->data_fd < 0)
+        return -1;
+    s->code_fd = openat(s->data_fd, "code", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (s->code_fd < 0)
+        return error_system(err, "cannot open the folder code");
+    s->listen_fd = open_listener(o, err);
+    if (s->listen_fd < 0)
+        return -1;
+    s->store = store_open(s->data_fd, err);
+    if (s->store == NULL)
+        return error_prefix(err, "%s", o->data_dir);
+    struct stat about;
+    bool has_runtimes = stat(o->runtimes_dir, &about) == 0 && S_ISDIR(about.st_mode);
+    if (!has_runtimes)
+        log_warning("%s is not a folder: managed runtimes will not start", o->runtimes_dir);
+    const struct sandbox_host_options sandboxes = {.runtimes_dir = has_runtimes ? o->runtimes_dir : NULL,
+        .uid = ROLE_SANDBOX_UID,
+        .gid = ROLE_SANDBOX_UID};
+    s->host = sandbox_host_open(&sandboxes, err);
+    if (s->host == NULL)
+        return -1;
+    return open_pair(s, err);
+}
+
+static int run_service(struct service *s, const struct role_options *o, char **argv, struct error *err)
+{
+    struct warden_options w = {
+        .store = s->store,
+        .host = s->host,
+        .code_fd = s->code_fd,
+        .wire_fd = s->warden_end,
+        .blanks = o->blanks,
+        .environments = o->concurrency,
+        .drain_seconds = ROLE_DRAIN_SECONDS,
+        .sandbox_uid = ROLE_SANDBOX_UID,
+        .sandbox_gid = ROLE_SANDBOX_UID,
+    };
+    if (role_start_front(argv, s->front_end, s->listen_fd, &w.front_pid, &w.front_pidfd, err) < 0)
+        return -1;
+    /* Only the front has them now: its end must close when it dies. */
+    fd_close(&s->front_end);
+    fd_close(&s->listen_fd);
+    int result = warden_run(&w, err);
+    fd_close(&w.front_pidfd);
+    return result;
+}
+
+int role_run_warden(const struct role_options *o, char **argv)
+{
+    struct service s = {
+        .data_fd = -1, .lock_fd = -1, .listen_fd = -1, .code_fd = -1, .warden_end = -1, .front_end = -1};
+    struct error err = {0};
+    log_open("thawd", o->log_level);
+    if (geteuid() != 0) {
+        log_error("thawd must be started as root: it makes namespaces and cgroups. The part of it that reads "
+                  "requests then runs as an unprivileged user.");
+        return 1;
+    }
+    umask(022);
+    int result = open_service(&s, o, &err);
+    if (result == 0) {
+        log_info("thawd %s: data in %s, %s", THAW_VERSION, o->data_dir, sandbox_host_cgroups_text(s.host));
+        log_address(s.listen_fd);
+        result = run_service(&s, o, argv, &err);
+    }
+    if (result < 0)
+        log_error("%s", err.text);
+    service_close(&s);
+    return result < 0;
+}

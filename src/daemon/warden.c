@@ -1,0 +1,193 @@
+/* The warden's loop: what it watches, and how it ends.
+ *
+ *   serving --SIGTERM--> stopping: the front is asked to drain and end --the front ended--> everything ends,
+ * 0
+ *      '-----------the front ended, or broke a rule of the wire-----------------------------> everything
+ * ends, -1
+ */
+#include "daemon/warden.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/role.h"
+#include "daemon/warden_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DRAIN_GRACE_SECONDS 5 /* more than the front gives itself */
+#define LAST_TICKS_MAX 1000   /* of LAST_TICK_US each: how long dying sandboxes are waited for at the end */
+#define LAST_TICK_US 5000
+
+/* A handler with an eventfd, and no blocked signals: what is blocked would be blocked in functions, too. */
+static int signal_fd = -1;
+static pid_t signal_pid;
+
+static void on_signal(int number)
+{
+    (void)number;
+    int saved = errno;
+    /* Children that have not yet changed their handlers must not stop us. */
+    if (getpid() == signal_pid)
+        (void)!eventfd_write(signal_fd, 1);
+    errno = saved;
+}
+
+void warden_fail(struct warden *w, const char *format, ...)
+{
+    if (!w->failed) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(w->failure.text, sizeof w->failure.text, format, args);
+        va_end(args);
+        w->failure.kind = ERROR_INTERNAL;
+    }
+    w->failed = true;
+    loop_stop(w->loop);
+}
+
+static void tick(void *context)
+{
+    struct warden *w = context;
+    size_t dying = sandbox_host_tick(w->options->host);
+    template_reap(w);
+    if (dying > 0 || !LIST_EMPTY(&w->zombies))
+        warden_tick_soon(w);
+}
+
+void warden_tick_soon(struct warden *w)
+{
+    if (w->tick_timer == NULL)
+        loop_timer_set(w->loop, &w->tick_timer, clock_monotonic_ns() + WARDEN_TICK_NS, tick, w);
+}
+
+void warden_front_ready(struct warden *w)
+{
+    (void)w;
+    role_notify("READY=1\nSTATUS=Serving");
+    log_info("ready");
+}
+
+static void drain_is_over(void *context)
+{
+    struct warden *w = context;
+    log_warning("the front has not ended in time: killing it");
+    pidfd_send_signal(w->options->front_pidfd, SIGKILL, NULL, 0);
+}
+
+static void stop_asked(void *context, uint32_t events)
+{
+    (void)events;
+    struct warden *w = context;
+    eventfd_t count;
+    (void)!eventfd_read(signal_fd, &count);
+    if (w->stopping) {
+        drain_is_over(w);
+        return;
+    }
+    w->stopping = true;
+    log_info("stopping: waiting for running invocations, at most %u s", w->options->drain_seconds);
+    role_notify("STOPPING=1\nSTATUS=Waiting for running invocations");
+    pidfd_send_signal(w->options->front_pidfd, SIGTERM, NULL, 0);
+    uint64_t patience = (uint64_t)(w->options->drain_seconds + DRAIN_GRACE_SECONDS) * 1000000000u;
+    loop_timer_set(w->loop, &w->drain_timer, clock_monotonic_ns() + patience, drain_is_over, w);
+}
+
+static void front_ended(void *context, uint32_t events)
+{
+    (void)events;
+    struct warden *w = context;
+    int status = 0;
+    loop_unwatch(&w->front_watch);
+    waitpid(w->options->front_pid, &status, 0);
+    if (w->stopping && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        loop_stop(w->loop);
+    else if (WIFSIGNALED(status))
+        warden_fail(w, "the front was killed by signal %d", WTERMSIG(status));
+    else
+        warden_fail(w, "the front ended with status %d", WEXITSTATUS(status));
+}
+
+static int watch_signals(struct warden *w, struct error *err)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    signal_pid = getpid();
+    if (signal_fd < 0 || sigaction(SIGTERM, &action, NULL) < 0 || sigaction(SIGINT, &action, NULL) < 0)
+        return error_system(err, "cannot watch for signals");
+    w->signal_watch = loop_watch_fd(w->loop, signal_fd, EPOLLIN, stop_asked, w, err);
+    return w->signal_watch == NULL ? -1 : 0;
+}
+
+static int begin(struct warden *w, struct error *err)
+{
+    struct sysinfo machine;
+    if (sysinfo(&machine) < 0)
+        return error_system(err, "cannot ask for the size of the memory");
+    w->template_budget = w->options->template_budget;
+    if (w->template_budget == 0)
+        w->template_budget = (uint64_t)machine.totalram * machine.mem_unit / 2;
+    TAILQ_INIT(&w->waiting);
+    TAILQ_INIT(&w->templates);
+    STAILQ_INIT(&w->outgoing);
+    STAILQ_INIT(&w->freezes);
+    if (watch_signals(w, err) < 0)
+        return -1;
+    w->wire_watch = loop_watch_fd(w->loop, w->options->wire_fd, EPOLLIN, warden_wire_event, w, err);
+    if (w->wire_watch == NULL)
+        return -1;
+    w->front_watch = loop_watch_fd(w->loop, w->options->front_pidfd, EPOLLIN, front_ended, w, err);
+    if (w->front_watch == NULL)
+        return -1;
+    pool_open(w);
+    return 0;
+}
+
+/* Whatever is left of the front and of everything that was made for it. */
+static void end_all(struct warden *w)
+{
+    if (w->front_watch != NULL) {
+        loop_unwatch(&w->front_watch);
+        pidfd_send_signal(w->options->front_pidfd, SIGKILL, NULL, 0);
+        waitpid(w->options->front_pid, NULL, 0);
+    }
+    pool_close(w);
+    snapshot_free_all(w);
+    worker_kill_all(w);
+    env_free_all(w);
+    template_free_all(w);
+    for (int i = 0; i < LAST_TICKS_MAX && sandbox_host_tick(w->options->host) > 0; i++)
+        usleep(LAST_TICK_US);
+    warden_outgoing_free(w);
+}
+
+int warden_run(const struct warden_options *options, struct error *err)
+{
+    static struct warden warden;
+    struct warden *w = &warden;
+    *w = (struct warden){.options = options};
+    w->loop = loop_new(err);
+    if (w->loop == NULL)
+        return -1;
+    int result = begin(w, err);
+    if (result == 0)
+        result = loop_run(w->loop, err);
+    if (result == 0 && w->failed) {
+        *err = w->failure;
+        result = -1;
+    }
+    end_all(w);
+    loop_free(w->loop);
+    fd_close(&signal_fd);
+    return result;
+}

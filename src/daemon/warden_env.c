@@ -1,0 +1,348 @@
+/* Environments: from the front's wish to a running process, and to its end. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/warden_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct env_list_head *bucket_of(struct warden *w, uint64_t id)
+{
+    return &w->envs[id % WARDEN_ENV_BUCKETS];
+}
+
+struct env *env_find(struct warden *w, uint64_t id)
+{
+    struct env *env;
+    LIST_FOREACH(env, bucket_of(w, id), in_bucket)
+    if (env->id == id)
+        return env;
+    return NULL;
+}
+
+static void env_free(struct env *env)
+{
+    struct warden *w = env->warden;
+    if (env->state == ENV_WAITING)
+        TAILQ_REMOVE(&w->waiting, env, in_waiting);
+    LIST_REMOVE(env, in_bucket);
+    w->env_count--;
+    template_release(&env->template);
+    loop_unwatch(&env->exit_watch);
+    if (env->sandbox != NULL) {
+        sandbox_kill_and_free(&env->sandbox);
+        warden_tick_soon(w);
+    }
+    fd_close(&env->pidfd);
+    fd_close(&env->memory_fd);
+    fd_close(&env->log_fd);
+    fd_close(&env->report_fd);
+    free(env->strings);
+    free(env);
+}
+
+void env_refuse(struct env *env, const struct error *why)
+{
+    struct wire_message m = {.type = WIRE_ENV_STARTED, .env_started = {.env_id = env->id, .error = *why}};
+    memcpy(m.env_started.stamp_ns, env->stamp_ns, sizeof env->stamp_ns);
+    struct warden *w = env->warden;
+    env_free(env);
+    warden_send(w, &m, NULL, 0);
+}
+
+static void tell_exit(struct env *env)
+{
+    struct wire_message m = {.type = WIRE_ENV_EXITED};
+    m.env_exited = (struct wire_env_exited){.env_id = env->id,
+        .wait_status = env->wait_status,
+        .out_of_memory = sandbox_oom_killed(env->sandbox)};
+    struct warden *w = env->warden;
+    env_free(env);
+    warden_send(w, &m, NULL, 0);
+}
+
+static void process_ended(void *context, uint32_t events)
+{
+    (void)events;
+    struct env *env = context;
+    pid_t reaped = waitpid(env->pid, &env->wait_status, WNOHANG);
+    if (reaped == 0) {
+        /* It is being traced: ours to reap when the freeze's process has let go of it. */
+        if (env->freezing)
+            loop_unwatch(&env->exit_watch);
+        return;
+    }
+    env->exited = true;
+    loop_unwatch(&env->exit_watch);
+    if (!env->freezing)
+        tell_exit(env);
+}
+
+static int watch_process(struct env *env, struct error *err)
+{
+    env->exit_watch = loop_watch_fd(env->warden->loop, env->pidfd, EPOLLIN, process_ended, env, err);
+    return env->exit_watch == NULL ? -1 : 0;
+}
+
+static void kill_process(struct env *env)
+{
+    if (!env->exited)
+        pidfd_send_signal(env->pidfd, SIGKILL, NULL, 0);
+}
+
+void env_freeze_done(struct env *env)
+{
+    struct error err = {0};
+    env->freezing = false;
+    kill_process(env);
+    if (env->exited)
+        tell_exit(env);
+    else if (env->exit_watch == NULL && watch_process(env, &err) < 0)
+        warden_fail(env->warden, "%s", err.text);
+}
+
+/* It runs: hand its descriptors over. */
+static void tell_started(struct env *env)
+{
+    struct wire_message m = {.type = WIRE_ENV_STARTED, .env_started = {.env_id = env->id}};
+    struct error err = {0};
+    env->state = ENV_RUNNING;
+    if (watch_process(env, &err) < 0) {
+        warden_fail(env->warden, "%s", err.text);
+        return;
+    }
+    if (env->template != NULL)
+        m.env_started.shared_memory_bytes = template_memory_bytes(env->template->template);
+    env->stamp_ns[WIRE_STAMP_SENT] = clock_monotonic_ns();
+    memcpy(m.env_started.stamp_ns, env->stamp_ns, sizeof env->stamp_ns);
+    const int fds[WIRE_ENV_FD_COUNT] = {[WIRE_FD_LISTENER] = sandbox_listener_fd(env->sandbox),
+        [WIRE_FD_LOG] = env->log_fd,
+        [WIRE_FD_REPORT] = env->report_fd,
+        [WIRE_FD_MEMORY] = env->memory_fd};
+    warden_send(env->warden, &m, fds, countof(fds));
+    fd_close(&env->memory_fd);
+    fd_close(&env->report_fd);
+    if (env->mode == WIRE_THAW)
+        fd_close(&env->log_fd); /* a cold one keeps it: it names the pipe when it is frozen */
+    template_release(&env->template);
+}
+
+/* The front polls its end. */
+static int open_pipe(int *read_end, int *write_end, struct error *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return error_system(err, "cannot make a pipe");
+    *read_end = ends[0];
+    *write_end = ends[1];
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+        return error_system(err, "cannot make a pipe non-blocking");
+    return 0;
+}
+
+/* The strings of a block, as an array that execve takes; `list` has room for all and a NULL. */
+static void point_at_strings(const char **list, struct bytes block)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < block.len; at += strlen((const char *)block.data + at) + 1)
+        list[count++] = (const char *)block.data + at;
+    list[count] = NULL;
+}
+
+static int begin_cold(struct env *env, int code_tree, int log_write, struct error *err)
+{
+    const char *argv[WIRE_ARGV_MAX + 1], *environment[WIRE_ENV_MAX + 1];
+    point_at_strings(argv, env->argv);
+    point_at_strings(environment, env->env);
+    const struct sandbox_command command = {
+        .argv = argv, .env = environment, .code_tree_fd = code_tree, .log_fd = log_write};
+    if (sandbox_spawn(env->sandbox, &command, &env->pid, &env->pidfd, err) < 0)
+        return -1;
+    env->stamp_ns[WIRE_STAMP_FORKED] = clock_monotonic_ns();
+    tell_started(env);
+    return 0;
+}
+
+static int begin_thaw(struct env *env, int code_tree, int log_write, int report_write, struct error *err)
+{
+    struct template_entry *t = env->template;
+    struct template_clone_args args = {.cookie = env->id};
+    int procs[SANDBOX_CGROUP_MAX];
+    sandbox_cgroup_procs_fds(env->sandbox, procs);
+    args.slots[PLAN_SLOT_INIT_PIDFD] = sandbox_init_pidfd(env->sandbox);
+    args.slots[PLAN_SLOT_REPORT] = report_write;
+    args.slots[PLAN_SLOT_LOG] = log_write;
+    args.slots[PLAN_SLOT_CODE] = code_tree;
+    for (int i = 0; i < SANDBOX_CGROUP_MAX; i++)
+        args.slots[PLAN_SLOT_CGROUP_0 + i] = procs[i];
+    if (t->ready_ns > env->stamp_ns[WIRE_STAMP_RECEIVED]) {
+        env->stamp_ns[WIRE_STAMP_TEMPLATE_BEGIN] = t->begin_ns;
+        env->stamp_ns[WIRE_STAMP_TEMPLATE_READY] = t->ready_ns;
+    }
+    if (template_clone(t->template, &args, err) < 0)
+        return -1;
+    env->state = ENV_CLONING;
+    t->cloning++;
+    return 0;
+}
+
+static int open_code_tree(const struct env *env, struct error *err)
+{
+    const struct warden *w = env->warden;
+    CLEANUP_FD int folder =
+        openat(w->options->code_fd, env->code_id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return error_system(err, "cannot open the code %s", env->code_id);
+    return sandbox_code_tree(w->options->host, folder, err);
+}
+
+static int begin(struct env *env, struct error *err)
+{
+    CLEANUP_FD int log_write = -1;
+    CLEANUP_FD int report_write = -1;
+    if (sandbox_assign(env->sandbox, env->memory_mb, env->tmp_mb, err) < 0)
+        return -1;
+    env->memory_fd = sandbox_open_peak_memory(env->sandbox, err);
+    if (env->memory_fd < 0)
+        return -1;
+    if (open_pipe(&env->log_fd, &log_write, err) < 0 || open_pipe(&env->report_fd, &report_write, err) < 0)
+        return -1;
+    CLEANUP_FD int code_tree = open_code_tree(env, err);
+    if (code_tree < 0)
+        return -1;
+    if (env->mode == WIRE_THAW)
+        return begin_thaw(env, code_tree, log_write, report_write, err);
+    return begin_cold(env, code_tree, log_write, err);
+}
+
+void env_advance_waiting(struct warden *w)
+{
+    struct env *next;
+    template_build_waiting(w);
+    for (struct env *env = TAILQ_FIRST(&w->waiting); env != NULL; env = next) {
+        next = TAILQ_NEXT(env, in_waiting);
+        if (env->mode == WIRE_THAW && !template_takes_clone(env->template))
+            continue;
+        env->sandbox = pool_take(w);
+        if (env->sandbox == NULL)
+            return;
+        TAILQ_REMOVE(&w->waiting, env, in_waiting);
+        env->state = ENV_CLONING; /* out of the queue; begin goes on from here */
+        env->stamp_ns[WIRE_STAMP_SANDBOX] = clock_monotonic_ns();
+        struct error err = {0};
+        if (begin(env, &err) < 0)
+            env_refuse(env, &err);
+    }
+}
+
+static struct env *env_new(struct warden *w, const struct wire_env_start *request)
+{
+    struct env *env = xcalloc(1, sizeof *env);
+    *env = (struct env){.warden = w,
+        .id = request->env_id,
+        .state = ENV_WAITING,
+        .mode = request->mode,
+        .memory_mb = request->memory_mb,
+        .tmp_mb = request->tmp_mb,
+        .pidfd = -1,
+        .memory_fd = -1,
+        .log_fd = -1,
+        .report_fd = -1};
+    memcpy(env->code_id, request->code_id, sizeof env->code_id);
+    memcpy(env->snapshot_id, request->snapshot_id, sizeof env->snapshot_id);
+    if (request->mode == WIRE_COLD) {
+        env->strings = xrealloc(NULL, request->argv.len + request->env.len + 1);
+        env->argv = (struct bytes){env->strings, request->argv.len};
+        env->env = (struct bytes){env->strings + request->argv.len, request->env.len};
+        memcpy(env->strings, request->argv.data, request->argv.len);
+        if (request->env.len > 0)
+            memcpy(env->strings + request->argv.len, request->env.data, request->env.len);
+    }
+    LIST_INSERT_HEAD(bucket_of(w, env->id), env, in_bucket);
+    TAILQ_INSERT_TAIL(&w->waiting, env, in_waiting);
+    w->env_count++;
+    return env;
+}
+
+void env_start(struct warden *w, const struct wire_env_start *request, uint64_t received_ns)
+{
+    if (env_find(w, request->env_id) != NULL) {
+        warden_fail(w, "the front misbehaves: environment %lu is there already", request->env_id);
+        return;
+    }
+    struct env *env = env_new(w, request);
+    env->stamp_ns[WIRE_STAMP_RECEIVED] = received_ns;
+    if (w->env_count > w->options->environments) {
+        struct error err = {0};
+        error_set(&err, ERROR_LIMIT, "there are %u environments already", w->options->environments);
+        env_refuse(env, &err);
+        return;
+    }
+    if (env->mode == WIRE_THAW)
+        env->template = template_for(w, env);
+    env_advance_waiting(w);
+}
+
+void env_clone_answered(struct warden *w, const struct template_event *event)
+{
+    struct env *env = env_find(w, event->cookie);
+    if (env == NULL || env->state != ENV_CLONING) {
+        warden_fail(w, "a template answers for environment %lu, which did not ask", event->cookie);
+        return;
+    }
+    env->template->cloning--;
+    if (event->kind == TEMPLATE_CLONE_FAILED) {
+        env_refuse(env, &event->error);
+        return;
+    }
+    env->pid = event->pid;
+    env->pidfd = event->pidfd;
+    env->stamp_ns[WIRE_STAMP_FORKED] = event->forked_ns;
+    bool killed = env->killed;
+    tell_started(env);
+    if (killed)
+        kill_process(env);
+}
+
+void env_kill(struct warden *w, uint64_t id)
+{
+    struct env *env = env_find(w, id);
+    if (env == NULL)
+        return; /* its exit is on its way to the front */
+    if (env->state == ENV_RUNNING) {
+        kill_process(env);
+    } else if (env->state == ENV_CLONING) {
+        env->killed = true;
+    } else {
+        struct error err = {0};
+        error_set(&err, ERROR_BUSY, "it was ended before it had started");
+        env_refuse(env, &err);
+    }
+}
+
+void env_free_all(struct warden *w)
+{
+    struct env *env;
+    for (int reap = 0; reap < 2; reap++) {
+        for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++) {
+            LIST_FOREACH(env, &w->envs[i], in_bucket)
+            {
+                if (env->pid <= 0 || env->exited)
+                    continue;
+                kill_process(env);
+                if (reap)
+                    waitpid(env->pid, NULL, 0);
+            }
+        }
+    }
+    for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++)
+        while (!LIST_EMPTY(&w->envs[i]))
+            env_free(LIST_FIRST(&w->envs[i]));
+}

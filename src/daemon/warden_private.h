@@ -1,0 +1,190 @@
+/* What the files of the warden share. */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/fd.h"
+#include "base/loop.h"
+#include "daemon/warden.h"
+#include "daemon/wire.h"
+#include "sandbox/sandbox.h"
+#include "store/store.h"
+#include "thaw/template.h"
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+/* Named limits. */
+#define WARDEN_BLANKS_GROWN_MAX 64    /* how far demand may grow the pool of blanks */
+#define WARDEN_PREPARING_MAX 8        /* blanks being prepared at once */
+#define WARDEN_PREPARE_FAILURES_MAX 5 /* in a row, until a waiting start is refused */
+#define WARDEN_CLONES_PER_TEMPLATE 8  /* asked for and not yet answered */
+#define WARDEN_FREEZES_MAX 2          /* at once; others wait */
+#define WARDEN_OUTGOING_MAX 4096      /* messages that the front has not yet taken */
+#define WARDEN_MESSAGES_PER_TURN 64
+#define WARDEN_ENV_BUCKETS 1024
+#define WARDEN_TICK_NS (20 * 1000000ull)
+#define WARDEN_REFILL_NS (3 * 1000000ull)
+#define WARDEN_SHRINK_NS (10 * 1000000000ull)
+
+struct warden;
+struct worker;
+struct template_entry;
+
+/* One environment:
+ *
+ *   WAITING --(a blank; for a thaw also a template that is ready)--> [cold] RUNNING
+ *      |                                                             [thaw] CLONING --> RUNNING
+ *      '------ failure or kill: WIRE_ENV_STARTED with the error ------------'              |
+ *                                           the process ended: WIRE_ENV_EXITED <-----------'
+ *
+ * Invariants: a sandbox belongs to it in CLONING and RUNNING only; every start is answered by exactly one
+ * WIRE_ENV_STARTED, every started environment by exactly one WIRE_ENV_EXITED, which is its last. */
+enum env_state { ENV_WAITING = 1, ENV_CLONING, ENV_RUNNING };
+
+struct env {
+    LIST_ENTRY(env) in_bucket;
+    TAILQ_ENTRY(env) in_waiting;
+    struct warden *warden;
+    uint64_t id;
+    enum env_state state;
+    bool killed;           /* asked for while CLONING: ends as soon as it exists */
+    bool exited, freezing; /* the exit is told only after the freeze was */
+    int wait_status;
+    enum wire_start_mode mode;
+    uint32_t memory_mb, tmp_mb;
+    char code_id[WIRE_CODE_HEX + 1], snapshot_id[WIRE_ID_HEX + 1];
+    struct bytes argv, env;          /* a cold start's strings, in `strings` */
+    uint8_t *strings;                /* owned */
+    struct template_entry *template; /* that it waits for, or is being cloned from */
+    struct sandbox *sandbox;
+    int memory_fd, log_fd, report_fd; /* read ends for the front; a cold start keeps log_fd for a freeze */
+    pid_t pid;
+    int pidfd;
+    struct loop_watch *exit_watch;
+    uint64_t stamp_ns[WIRE_STAMP_COUNT];
+};
+
+/* A template process, or one that is to be. Users are the environments that wait for it or are being cloned.
+ */
+enum template_state { TEMPLATE_WAITS_FOR_BLANK = 1, TEMPLATE_BUILDING, TEMPLATE_PARKED };
+
+struct template_entry {
+    TAILQ_ENTRY(template_entry) entry; /* the most recently used first */
+    struct warden *warden;
+    enum template_state state;
+    char snapshot_id[WIRE_ID_HEX + 1], code_id[WIRE_CODE_HEX + 1];
+    uint32_t memory_mb, tmp_mb;
+    bool dropping, report_drop; /* no new users; goes when the last one is served; and the front is told */
+    uint32_t users, cloning;
+    struct template *template;
+    struct loop_watch *watch;
+    struct sandbox *sandbox;     /* its view of the file system, while it is built */
+    struct error *stream_error;  /* shared memory: what the process that streams the pages has to say */
+    uint64_t begin_ns, ready_ns; /* told to the start that caused it */
+};
+
+/* A killed template, until it is reaped. */
+struct zombie {
+    LIST_ENTRY(zombie) entry;
+    pid_t pid;
+    char snapshot_id[WIRE_ID_HEX + 1]; /* to be told as dropped; or "" */
+};
+
+struct outgoing {
+    STAILQ_ENTRY(outgoing) entry;
+    struct buffer packet;
+    int fds[FD_MESSAGE_MAX]; /* owned copies */
+    size_t fd_count;
+};
+
+struct blank {
+    TAILQ_ENTRY(blank) entry;
+    struct warden *warden;
+    struct sandbox *sandbox;
+    struct loop_watch *watch; /* while it is being prepared */
+};
+TAILQ_HEAD(blank_list, blank);
+
+struct pool {
+    struct blank_list ready, preparing;
+    uint32_t ready_count, preparing_count;
+    uint32_t target;   /* blanks wanted ready: grows with demand, shrinks with time */
+    uint32_t failures; /* in a row */
+    struct error last_error;
+    bool refill_is_urgent, closed;
+    struct loop_timer *refill_timer, *shrink_timer;
+};
+
+struct warden {
+    const struct warden_options *options;
+    struct loop *loop;
+    struct loop_watch *wire_watch, *front_watch, *signal_watch;
+    struct loop_timer *tick_timer, *drain_timer;
+    struct buffer packet; /* being encoded; kept, so that its memory is */
+    STAILQ_HEAD(, outgoing) outgoing;
+    uint32_t outgoing_count;
+    LIST_HEAD(env_list_head, env) envs[WARDEN_ENV_BUCKETS];
+    uint32_t env_count;
+    TAILQ_HEAD(env_list, env) waiting;
+    TAILQ_HEAD(template_list, template_entry) templates;
+    LIST_HEAD(, zombie) zombies;
+    LIST_HEAD(, worker) workers;
+    STAILQ_HEAD(freeze_list, freeze_job) freezes; /* waiting */
+    uint32_t freezes_running;
+    struct pool pool;
+    uint64_t template_budget;
+    bool stopping, failed;
+    struct error failure; /* why it ends when nobody asked it to */
+};
+
+/* warden_wire.c: messages out and in. The descriptors stay the caller's. */
+void warden_send(struct warden *w, const struct wire_message *message, const int *fds, size_t fd_count);
+void warden_wire_event(void *warden, uint32_t events);
+void warden_outgoing_free(struct warden *w);
+
+/* warden.c */
+void warden_fail(struct warden *w, const char *format, ...) PRINTF_LIKE(2, 3); /* ends the loop */
+void warden_front_ready(struct warden *w);
+void warden_tick_soon(struct warden *w); /* something is dying: look again shortly */
+
+/* warden_env.c: starting and ending environments. */
+void env_start(struct warden *w, const struct wire_env_start *request, uint64_t received_ns);
+void env_kill(struct warden *w, uint64_t id);
+struct env *env_find(struct warden *w, uint64_t id);
+void env_advance_waiting(struct warden *w); /* something that starts wait for may be there now */
+void env_refuse(struct env *env, const struct error *why); /* answers the start with the error, and frees */
+void env_clone_answered(struct warden *w, const struct template_event *event);
+void env_freeze_done(struct env *env); /* the freeze was told: end it */
+void env_free_all(struct warden *w);
+
+/* warden_template.c */
+struct template_entry *template_for(struct warden *w, const struct env *env); /* found, or begun */
+bool template_takes_clone(const struct template_entry *t); /* it is ready, and not too busy */
+void template_release(struct template_entry **slot);       /* one user less */
+void template_build_waiting(struct warden *w);             /* there may be a blank for one */
+void template_drop(struct warden *w, const char *snapshot_id, bool report);
+void template_reap(struct warden *w);
+void template_free_all(struct warden *w);
+
+/* warden_pool.c: blank sandboxes. */
+struct sandbox *pool_take(struct warden *w); /* NULL: none now; env_advance_waiting is called when there is */
+void pool_open(struct warden *w);
+void pool_close(struct warden *w);
+
+/* warden_worker.c: a child process that does one long job. */
+struct worker_result {
+    struct error error;
+    uint64_t memory_bytes, stored_bytes;
+};
+typedef void worker_body(void *context, struct worker_result *result);
+typedef void worker_done(struct warden *w, void *context, const struct worker_result *result);
+/* `done` is called when it ended, with an error if it crashed; it owns the context then. */
+MUST_CHECK int worker_start(
+    struct warden *w, worker_body *body, worker_done *done, void *context, struct error *err);
+void worker_kill_all(struct warden *w);
+
+/* warden_snapshot.c: freezing, deleting, inspecting. */
+void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request);
+void snapshot_delete(struct warden *w, const char *snapshot_id);
+void snapshot_inspect(struct warden *w, const struct wire_snapshot_inspect *request);
+void snapshot_free_all(struct warden *w);

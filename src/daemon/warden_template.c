@@ -1,0 +1,332 @@
+/* Templates: which exist, which are being built, which must go. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/warden_private.h"
+#include "image/image.h"
+#include "sandbox/filter.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void template_event(void *context, uint32_t events);
+
+static void add_zombie(struct warden *w, pid_t pid, const char *snapshot_id)
+{
+    struct zombie *zombie = xcalloc(1, sizeof *zombie);
+    zombie->pid = pid;
+    memcpy(zombie->snapshot_id, snapshot_id, strlen(snapshot_id) + 1);
+    LIST_INSERT_HEAD(&w->zombies, zombie, entry);
+    warden_tick_soon(w);
+}
+
+static void tell_dropped(struct warden *w, const char *snapshot_id)
+{
+    struct wire_message m = {.type = WIRE_TEMPLATE_DROPPED};
+    memcpy(m.snapshot_id, snapshot_id, sizeof m.snapshot_id);
+    warden_send(w, &m, NULL, 0);
+}
+
+void template_reap(struct warden *w)
+{
+    struct zombie *next;
+    for (struct zombie *zombie = LIST_FIRST(&w->zombies); zombie != NULL; zombie = next) {
+        next = LIST_NEXT(zombie, entry);
+        if (waitpid(zombie->pid, NULL, WNOHANG) == 0)
+            continue;
+        if (zombie->snapshot_id[0] != '\0')
+            tell_dropped(w, zombie->snapshot_id);
+        LIST_REMOVE(zombie, entry);
+        free(zombie);
+    }
+}
+
+static void free_sandbox(struct template_entry *t)
+{
+    if (t->sandbox == NULL)
+        return;
+    sandbox_kill_and_free(&t->sandbox);
+    warden_tick_soon(t->warden);
+}
+
+/* It must have no users. */
+static void template_entry_free(struct template_entry *t)
+{
+    struct warden *w = t->warden;
+    TAILQ_REMOVE(&w->templates, t, entry);
+    loop_unwatch(&t->watch);
+    if (t->template != NULL) {
+        pid_t pid = template_pid(t->template);
+        template_free(&t->template);
+        add_zombie(w, pid, t->report_drop ? t->snapshot_id : "");
+    } else if (t->report_drop) {
+        tell_dropped(w, t->snapshot_id);
+    }
+    free_sandbox(t);
+    if (t->stream_error != NULL)
+        munmap(t->stream_error, sizeof *t->stream_error);
+    free(t);
+}
+
+void template_release(struct template_entry **slot)
+{
+    struct template_entry *t = steal_pointer(*slot);
+    if (t == NULL)
+        return;
+    t->users--;
+    if (t->users == 0 && t->dropping)
+        template_entry_free(t);
+}
+
+bool template_takes_clone(const struct template_entry *t)
+{
+    return t->state == TEMPLATE_PARKED && t->cloning < WARDEN_CLONES_PER_TEMPLATE;
+}
+
+static struct template_entry *find(struct warden *w, const char *snapshot_id)
+{
+    struct template_entry *t;
+    TAILQ_FOREACH(t, &w->templates, entry)
+    if (!t->dropping && strcmp(t->snapshot_id, snapshot_id) == 0)
+        return t;
+    return NULL;
+}
+
+struct template_entry *template_for(struct warden *w, const struct env *env)
+{
+    struct template_entry *t = find(w, env->snapshot_id);
+    if (t != NULL) {
+        TAILQ_REMOVE(&w->templates, t, entry);
+    } else {
+        t = xcalloc(1, sizeof *t);
+        t->warden = w;
+        t->state = TEMPLATE_WAITS_FOR_BLANK;
+        t->memory_mb = env->memory_mb;
+        t->tmp_mb = env->tmp_mb;
+        memcpy(t->snapshot_id, env->snapshot_id, sizeof t->snapshot_id);
+        memcpy(t->code_id, env->code_id, sizeof t->code_id);
+    }
+    TAILQ_INSERT_HEAD(&w->templates, t, entry);
+    t->users++;
+    return t;
+}
+
+/* Building. */
+
+struct page_stream {
+    struct store_reader *reader;
+    struct error *error; /* shared memory */
+};
+
+static int stream_pages(void *context, int fd, struct error *err)
+{
+    struct page_stream *stream = context;
+    if (store_reader_stream(stream->reader, fd, err) == 0)
+        return 0;
+    *stream->error = *err;
+    return -1;
+}
+
+static int open_code_tree(const struct template_entry *t, struct error *err)
+{
+    const struct warden_options *o = t->warden->options;
+    CLEANUP_FD int folder = openat(o->code_fd, t->code_id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return error_system(err, "cannot open the code %s", t->code_id);
+    return sandbox_code_tree(o->host, folder, err);
+}
+
+static int start_process(
+    struct template_entry *t, const struct image *image, struct page_stream *stream, struct error *err)
+{
+    CLEANUP_FD int code_tree = open_code_tree(t, err);
+    if (code_tree < 0)
+        return -1;
+    struct template_options options = {
+        .image = image,
+        .stream_pages = stream_pages,
+        .stream_context = stream,
+        .init_pidfd = sandbox_init_pidfd(t->sandbox),
+        .code_tree_fd = code_tree,
+        .code_path = SANDBOX_CODE_PATH,
+        .uid = t->warden->options->sandbox_uid,
+        .gid = t->warden->options->sandbox_gid,
+        .template_filter = sandbox_filter_template(err),
+        .clone_filter = sandbox_filter_clone(),
+    };
+    if (options.template_filter == NULL)
+        return -1;
+    t->template = template_start(&options, err);
+    return t->template == NULL ? -1 : 0;
+}
+
+static int build_from(
+    struct template_entry *t, struct store_reader *reader, struct bytes manifest, struct error *err)
+{
+    struct image image = {0};
+    struct page_stream stream = {.reader = reader, .error = t->stream_error};
+    int result = -1;
+    if (image_decode(&image, manifest, err) == 0 && image_check_machine(&image, err) == 0)
+        result = start_process(t, &image, &stream, err);
+    image_free(&image);
+    return result;
+}
+
+static int build(struct template_entry *t, struct error *err)
+{
+    struct warden *w = t->warden;
+    CLEANUP_BUFFER struct buffer manifest = {0};
+    t->begin_ns = clock_monotonic_ns();
+    if (sandbox_assign(t->sandbox, t->memory_mb, t->tmp_mb, err) < 0)
+        return -1;
+    t->stream_error =
+        mmap(NULL, sizeof *t->stream_error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (t->stream_error == MAP_FAILED) {
+        t->stream_error = NULL;
+        return error_system(err, "cannot map shared memory");
+    }
+    struct store_reader *reader = store_reader_open(w->options->store, t->snapshot_id, &manifest, err);
+    if (reader == NULL)
+        return -1;
+    int result = build_from(t, reader, (struct bytes){manifest.data, manifest.len}, err);
+    store_reader_close(reader);
+    if (result < 0)
+        return -1;
+    t->watch = loop_watch_fd(w->loop, template_fd(t->template), EPOLLIN, template_event, t, err);
+    t->state = TEMPLATE_BUILDING;
+    return t->watch == NULL ? -1 : 0;
+}
+
+static struct env *find_user(struct warden *w, const struct template_entry *t)
+{
+    struct env *env;
+    for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++)
+        LIST_FOREACH(env, &w->envs[i], in_bucket)
+    if (env->template == t)
+        return env;
+    return NULL;
+}
+
+/* It could not be built, or died. Those that only wait for one that once worked get another. */
+static void template_failed(struct template_entry *t, const struct error *why)
+{
+    struct warden *w = t->warden;
+    bool worked = t->state == TEMPLATE_PARKED;
+    struct env *env;
+    t->dropping = true;
+    t->users++; /* so that it is not freed under our hands */
+    while ((env = find_user(w, t)) != NULL) {
+        if (worked && env->state == ENV_WAITING) {
+            env->template = template_for(w, env);
+            t->users--;
+        } else {
+            env_refuse(env, why);
+        }
+    }
+    template_release(&t);
+}
+
+void template_build_waiting(struct warden *w)
+{
+    struct template_entry *next;
+    for (struct template_entry *t = TAILQ_FIRST(&w->templates); t != NULL; t = next) {
+        next = TAILQ_NEXT(t, entry);
+        if (t->state != TEMPLATE_WAITS_FOR_BLANK)
+            continue;
+        t->sandbox = pool_take(w);
+        if (t->sandbox == NULL)
+            return;
+        struct error err = {0};
+        if (build(t, &err) < 0)
+            template_failed(t, &err);
+    }
+}
+
+/* Evict what was not used for longest, but nothing that is in use. */
+static void keep_to_budget(struct warden *w)
+{
+    uint64_t total = 0;
+    struct template_entry *t, *previous;
+    TAILQ_FOREACH(t, &w->templates, entry)
+    total += t->state == TEMPLATE_PARKED ? template_memory_bytes(t->template) : 0;
+    for (t = TAILQ_LAST(&w->templates, template_list); t != NULL && total > w->template_budget;
+         t = previous) {
+        previous = TAILQ_PREV(t, template_list, entry);
+        if (t->users > 0 || t->state != TEMPLATE_PARKED)
+            continue;
+        total -= template_memory_bytes(t->template);
+        log_info("evicting the template of snapshot %s to save memory", t->snapshot_id);
+        template_entry_free(t);
+    }
+}
+
+static void template_is_ready(struct template_entry *t)
+{
+    t->state = TEMPLATE_PARKED;
+    t->ready_ns = clock_monotonic_ns();
+    free_sandbox(t);
+    keep_to_budget(t->warden);
+}
+
+static void template_is_gone(struct template_entry *t, const struct template_event *event)
+{
+    /* What the reader of the pages found says more than what the builder saw of it. */
+    struct error why = t->stream_error->kind != ERROR_NONE ? *t->stream_error : event->error;
+    error_prefix(&why, "cannot thaw from snapshot %s", t->snapshot_id);
+    log_warning("%s", why.text);
+    template_failed(t, &why);
+}
+
+static void template_event(void *context, uint32_t events)
+{
+    (void)events;
+    struct template_entry *t = context;
+    struct warden *w = t->warden;
+    t->users++; /* an answer may end its last use */
+    for (;;) {
+        struct template_event event = template_next(t->template);
+        if (event.kind == TEMPLATE_NOTHING)
+            break;
+        if (event.kind == TEMPLATE_READY) {
+            template_is_ready(t);
+        } else if (event.kind == TEMPLATE_GONE) {
+            template_is_gone(t, &event);
+            break;
+        } else {
+            env_clone_answered(w, &event);
+        }
+    }
+    template_release(&t);
+    env_advance_waiting(w);
+}
+
+void template_drop(struct warden *w, const char *snapshot_id, bool report)
+{
+    struct template_entry *t = find(w, snapshot_id);
+    if (t == NULL) {
+        if (report)
+            tell_dropped(w, snapshot_id);
+        return;
+    }
+    t->dropping = true;
+    t->report_drop = report;
+    t->users++;
+    template_release(&t);
+}
+
+void template_free_all(struct warden *w)
+{
+    while (!TAILQ_EMPTY(&w->templates))
+        template_entry_free(TAILQ_FIRST(&w->templates));
+    while (!LIST_EMPTY(&w->zombies)) {
+        struct zombie *zombie = LIST_FIRST(&w->zombies);
+        waitpid(zombie->pid, NULL, 0);
+        LIST_REMOVE(zombie, entry);
+        free(zombie);
+    }
+}
