@@ -121,6 +121,12 @@ _Noreturn static void run_child(const struct sandbox *sb, const struct sandbox_c
     _exit(fd_write_all(status_fd, &outcome, sizeof outcome, NULL) < 0 ? 126 : 127);
 }
 
+static void reap(int pidfd)
+{
+    while (waitid(P_PIDFD, (id_t)pidfd, NULL, WEXITED) < 0 && errno == EINTR)
+        ;
+}
+
 static pid_t fork_into(const struct sandbox *sb, int *pidfd, struct error *err)
 {
     if (setns(sb->init_pidfd, CLONE_NEWPID) < 0)
@@ -130,10 +136,16 @@ static pid_t fork_into(const struct sandbox *sb, int *pidfd, struct error *err)
         return 0;
     if (pid < 0)
         (void)error_system(err, "cannot fork into a sandbox");
-    /* Cannot fail: it is our own namespace, and we are as privileged as a moment ago. */
-    if (setns(sb->host->own_pid_space_fd, CLONE_NEWPID) < 0)
-        (void)error_system(err, "cannot return to the warden's own pid namespace");
-    return pid;
+    if (setns(sb->host->own_pid_space_fd, CLONE_NEWPID) == 0)
+        return pid;
+    /* It is our own namespace and we are as privileged as a moment ago, so this does not happen; if it did,
+     * all later processes would end up in this sandbox. */
+    (void)error_system(err, "cannot return to the warden's own pid namespace");
+    if (pid > 0) {
+        (void)syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0);
+        reap(*pidfd);
+    }
+    return -1;
 }
 
 /* The status pipe ends without a word when execve succeeds. */
@@ -171,8 +183,7 @@ int sandbox_spawn(
     if (child < 0)
         return -1;
     if (await_exec(from_child, err) < 0) {
-        while (waitid(P_PIDFD, (id_t)child_pidfd, NULL, WEXITED) < 0 && errno == EINTR)
-            ;
+        reap(child_pidfd);
         return -1;
     }
     *pid = child;
