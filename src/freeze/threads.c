@@ -150,7 +150,7 @@ static int put_xstate(
     struct freeze *f, const struct tracee_thread *thread, uint64_t *offset, struct error *err)
 {
     CLEANUP_FREE uint8_t *state = xcalloc(1, XSTATE_MAX);
-    struct iovec view = {state, XSTATE_MAX - 4};
+    struct iovec view = {state, XSTATE_MAX - 64}; /* room for the magic number behind it */
     if (ptrace(PTRACE_GETREGSET, thread->tid, 0x202 /* NT_X86_XSTATE */, &view) < 0)
         return error_system(err, "cannot read the extended registers of thread %d", thread->inner_tid);
     uint64_t in_use;

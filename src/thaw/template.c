@@ -196,8 +196,9 @@ static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent
     const struct template_options *o = b->options;
     struct error err = {0};
     struct arena arena;
-    if (enter_sandbox(o, &err) < 0 || check_files(o->image, &err) < 0 ||
-        arena_build(&arena, o->image, &err) < 0)
+    /* The arena first: inside the sandbox /proc does not show this process. */
+    if (arena_build(&arena, o->image, &err) < 0 || enter_sandbox(o, &err) < 0 ||
+        check_files(o->image, &err) < 0)
         fail_build(b, &err);
     prctl(PR_SET_NAME, "thaw-template");
     if (arrange_descriptors(b, (int)o->image->descriptor_floor, &err) < 0 || drop_rights(o, &err) < 0 ||
