@@ -358,7 +358,6 @@ enum dispatch_verdict dispatch_call_submit(
     struct dispatch *dispatch, struct dispatch_pool *pool, struct dispatch_call *call, uint64_t now_ns)
 {
     (void)now_ns;
-    assert(!pool->retired);
     if (pool->group->in_flight >= dispatch->options.group_max)
         return DISPATCH_GROUP_LIMIT;
     if (dispatch->in_flight >= dispatch->options.environments_max)

@@ -83,7 +83,7 @@ bool dispatch_pool_is_held(const struct dispatch_pool *pool);
 /* While a pool is held, nothing starts for it and nothing is blamed: calls wait (its snapshot is remade). */
 void dispatch_pool_hold(struct dispatch_pool *pool);
 void dispatch_pool_release(struct dispatch_pool *pool);
-/* No new calls will come; idle environments end now, the others when they have nothing to do. pool_gone
+/* No new calls will come, but such as lost their environment here; idle environments end now, the others when they have nothing to do. pool_gone
  * follows, perhaps before this returns. A held pool must be released, or its calls withdrawn, for it to go.
  */
 void dispatch_pool_retire(struct dispatch_pool *pool);

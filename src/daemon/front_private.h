@@ -1,0 +1,252 @@
+/* What the files of the front share: its records, and what each file offers the others.
+ *
+ *   front.c           the role: opens everything, the loop, drains at the end
+ *   front_warden.c    messages to and from the warden
+ *   front_version.c   one record for each version that was asked for, and the dispatcher's effects
+ *   front_env.c       the life of an environment
+ *   front_invoke.c    the life of an invocation, and its outcome
+ *   front_report.c    the platform's log lines, and traces
+ *   front_snapshot.c  publish: initialise, freeze; and freeze anew
+ *   front_event.c     the durable queue of Event invocations
+ *   front_spec.c      command and variables of a runtime
+ *   front_admin.c     /thaw/v1/
+ */
+#pragma once
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/loop.h"
+#include "catalog/catalog.h"
+#include "daemon/front.h"
+#include "daemon/wire.h"
+#include "dispatch/dispatch.h"
+#include "http/http.h"
+#include "lambda/backend.h"
+#include "lambda/lambda.h"
+#include "logs/logs.h"
+#include "runtime/runtime.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#define FRONT_CONNECTIONS_MAX 4096     /* of clients and functions together */
+#define FRONT_IDLE_CONNECTION_S 60     /* a client's connection that is silent, or slow to send, for longer */
+#define FRONT_THAWS_AT_ONCE 8          /* of one version; a freed warm environment often comes first */
+#define FRONT_COLD_STARTS_AT_ONCE 64   /* of one version: they mostly wait for something */
+#define FRONT_BUILDS_AT_ONCE 2         /* versions being initialised to be frozen */
+#define FRONT_FREEZE_S 120             /* the warden's answer to a freeze */
+#define FRONT_EVENTS_AT_ONCE 16        /* Event invocations being tried */
+#define FRONT_EVENT_ATTEMPTS 3         /* Lambda: the first and two retries */
+#define FRONT_EVENT_AGE_MS 21600000u   /* Lambda: six hours */
+#define FRONT_EVENT_THROTTLE_MS 1000u  /* until a throttled event is tried again */
+#define FRONT_WARDEN_QUEUE_MAX 16384   /* messages that wait for the warden to read */
+#define FRONT_EXIT_GRACE_NS 2000000u   /* between a process's end and its verdict: words on the wire count */
+#define FRONT_ERROR_BODY_BYTES 4096    /* of a function's error that becomes a StateReason */
+#define FRONT_BUCKETS 1024             /* power of two; of the tables of environments and versions */
+
+enum front_env_state {
+    FRONT_ENV_REQUESTED = 1,
+    FRONT_ENV_INITIALISING,
+    FRONT_ENV_RESTORING,
+    FRONT_ENV_PARKED,
+    FRONT_ENV_SERVING,
+    FRONT_ENV_ANSWERED,
+    FRONT_ENV_FREEZING,
+    FRONT_ENV_ENDING,
+};
+const char *front_env_state_name(enum front_env_state state);
+
+struct front;
+struct front_call;
+
+/* One version (a generation of $LATEST is one too). Lives while its pool does or a build runs. */
+struct front_version {
+    struct front_version *next_in_bucket;
+    struct front *front;
+    uint64_t generation;
+    const struct catalog_function *function; /* the newest of this generation that we were shown; a reference */
+    struct dispatch_pool *pool;              /* NULL when it is gone */
+    struct front_env *build;                 /* being initialised to be frozen */
+    TAILQ_ENTRY(front_version) in_builds;    /* waiting for its turn */
+    bool build_waits;
+    bool retired, deleted;
+    bool replaced; /* its snapshot failed to thaw and was made anew, and has not thawed since */
+};
+
+struct front_env {
+    struct dispatch_env dispatch; /* first: the dispatcher's pointers are ours */
+    struct front_env *next_in_bucket;
+    struct front *front;
+    struct front_version *version;
+    uint64_t id; /* for the warden */
+    enum front_env_state state;
+    enum wire_start_mode mode;
+    bool builds;       /* to be frozen: the dispatcher does not know it */
+    bool second_init;  /* initialisation took too long and runs again inside the invocation */
+    bool exited;       /* the process is gone */
+    bool served;       /* at least one event was delivered */
+    bool out_of_memory;
+    int32_t wait_status;
+    int fd[WIRE_ENV_FD_COUNT];
+    struct runtime_endpoint *runtime;
+    struct loop_watch *log_watch;
+    struct logs_stream *log;
+    struct loop_timer *timer, *exit_timer;
+    struct front_call *call; /* being served, or held until the runtime asks next */
+    uint64_t invocations;
+    uint64_t shared_bytes;
+    char snapshot_id[WIRE_ID_HEX + 1]; /* thawed from, or to be frozen as */
+    /* CLOCK_MONOTONIC: the request for it, the warden's own stamps, the reply, the first word of the process,
+     * the answer to restore/next, and the first time it asked for an event. */
+    uint64_t asked_ns, stamp_ns[WIRE_STAMP_COUNT], started_ns, spoke_ns, restored_ns, ready_ns;
+};
+
+struct front_call {
+    struct dispatch_call dispatch; /* first */
+    struct front *front;
+    struct front_version *version;
+    struct lambda_invocation *invocation;
+    char request_id[37]; /* outlives the invocation, for END and REPORT */
+    struct front_env *env;
+    uint64_t submitted_ns, delivered_ns, answered_ns;
+};
+
+struct front_packet {
+    STAILQ_ENTRY(front_packet) entry;
+    size_t len;
+    uint8_t data[];
+};
+
+struct front_evict;
+struct front_inspect;
+
+struct front {
+    const struct front_options *options;
+    struct loop *loop;
+    struct http_server *http;
+    struct http_listener *listener;
+    struct catalog *catalog;
+    struct lambda_api *lambda;
+    struct logs *logs;
+    struct dispatch *dispatch;
+    char base_url[128];
+    int data_fd; /* readable */
+    int signal_fd;
+    struct loop_watch *signal_watch, *warden_watch;
+    STAILQ_HEAD(, front_packet) warden_queue;
+    size_t warden_queued;
+    struct front_env *envs[FRONT_BUCKETS];
+    struct front_version *versions[FRONT_BUCKETS];
+    uint64_t next_env_id;
+    TAILQ_HEAD(, front_version) builds;
+    uint32_t builds_running;
+    struct loop_timer *idle_timer, *drain_timer, *event_timer;
+    uint32_t events_running;
+    LIST_HEAD(, front_evict) evicts;
+    LIST_HEAD(, front_inspect) inspects;
+    uint64_t next_inspect_id;
+    uint64_t opened_ns, invocations, thaws, cold_starts;
+    bool draining, drained, failed;
+};
+
+/* front.c */
+void front_fail(struct front *front, const struct error *err); /* logs, and ends the loop */
+void front_note_progress(struct front *front);                 /* an invocation or an environment ended */
+void front_set_idle_timer(struct front *front);
+
+/* front_warden.c */
+MUST_CHECK int front_warden_open(struct front *front, struct error *err);
+void front_warden_close(struct front *front);
+void front_warden_send(struct front *front, const struct wire_message *message);
+void front_warden_send_env(struct front *front, enum wire_type type, uint64_t env_id);
+void front_warden_send_snapshot(struct front *front, enum wire_type type, const char *snapshot_id);
+
+/* front_version.c */
+extern const struct dispatch_effects front_effects; /* without its context */
+/* The record of this version, made when it is new. */
+struct front_version *front_version_of(struct front *front, const struct catalog_function *function);
+struct front_version *front_version_find(struct front *front, uint64_t generation); /* or NULL */
+void front_version_update(struct front_version *version, const struct catalog_function *function);
+void front_version_release(struct front_version *version); /* frees it when nothing needs it any more */
+void front_versions_close(struct front *front);
+void front_retire(void *front, const struct catalog_function *version, bool deleted); /* of lambda_backend */
+
+/* front_env.c */
+/* `builds`: to be frozen as `snapshot_id`; else NULL. */
+struct front_env *front_env_start(struct front_version *version, const char *snapshot_id);
+void front_env_serve(struct front_env *env, struct front_call *call);
+void front_env_kill(struct front_env *env); /* state ENDING; the warden is told unless the process is gone */
+void front_env_started(struct front *front, const struct wire_env_started *message, int *fds);
+void front_env_exited(struct front *front, const struct wire_env_exited *message);
+void front_env_frozen(struct front *front, const struct wire_env_frozen *message);
+void front_env_free(struct front_env *env);
+void front_env_set_timer(struct front_env *env, uint64_t at_ns);
+void front_env_answered(struct front_env *env); /* the call has its answer; the runtime may go on */
+struct front_env *front_env_find(struct front *front, uint64_t id);
+void front_env_drain_log(struct front_env *env);
+/* Whatever is in the pipe of a thawed process's report; false when there is nothing (yet). */
+struct plan_report;
+bool front_env_read_report(struct front_env *env, struct plan_report *report);
+
+/* front_invoke.c */
+void front_invoke(void *front, struct lambda_invocation *invocation); /* of lambda_backend */
+void front_call_submit(struct front_call *call); /* also again, when its environment died before it began */
+void front_call_delivered(struct front_call *call);
+struct front_failure {
+    const char *type;    /* "Runtime.ExitError" */
+    char message[600];   /* without "RequestId: ... Error: ", which front_failure_body puts before it */
+    const char *status;  /* in REPORT: "timeout" or "error" */
+    struct bytes body;   /* the function's own error JSON; when empty it is made from type and message */
+    unsigned http_status; /* not 0: the invocation is refused with `type` instead */
+};
+/* Answers the call. `env` (may be NULL) is where its log lines go. The record is freed: the dispatcher must
+ * have let go of it, or is told here: `finished` or `broke` the environment that serves it. */
+void front_call_succeed(struct front_call *call, struct bytes body);
+void front_call_function_error(struct front_call *call, struct bytes body, const char *error_type);
+void front_call_break(struct front_call *call, const struct front_failure *failure);
+void front_call_lose(struct front_call *call, struct front_env *env, const struct front_failure *failure);
+void front_call_refuse(struct front_call *call, const struct front_failure *failure);
+/* What a process's end means, in Lambda's words. */
+void front_failure_of_exit(struct front_failure *failure, const struct front_env *env);
+char *front_failure_body(const struct front_failure *failure, const char *request_id);
+
+/* front_report.c */
+void front_log_start_of_env(struct front_env *env);
+void front_log_init_report(
+    struct front_env *env, const char *phase, const char *status, const char *error_type);
+void front_log_restore_report(struct front_env *env, const char *status, const char *error_type);
+void front_log_start(struct front_env *env, const struct front_call *call);
+void front_log_end(struct front_env *env, const struct front_call *call, const char *status,
+    const char *error_type);
+char *front_trace_json(struct front_env *env, const struct front_call *call);
+
+/* front_snapshot.c */
+void front_snapshot(void *front, const struct catalog_function *version); /* of lambda_backend */
+MUST_CHECK int front_snapshot_resume(struct front *front, struct error *err);
+/* The snapshot cannot be thawed here: freeze anew; calls wait. */
+void front_snapshot_remake(struct front_version *version, const char *why);
+void front_build_parked(struct front_env *env);
+void front_build_failed(struct front_env *env, const struct front_failure *failure);
+void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message);
+
+/* front_event.c */
+void front_event_queued(void *front); /* of lambda_backend */
+
+/* front_spec.c */
+/* Blocks of NUL-terminated strings for wire_env_start. ERROR_UNSUPPORTED: no such runtime here. */
+MUST_CHECK int front_spec_fill(struct front *front, const struct front_env *env, struct buffer *argv,
+    struct buffer *variables, struct error *err);
+/* The runtimes of this host, for lambda_options; fills at most `max` names. */
+size_t front_spec_runtimes(char (*names)[32], size_t max);
+struct runtime_credentials front_spec_credentials(const struct front_env *env);
+
+/* front_admin.c */
+bool front_admin_owns(const char *path);
+void front_admin_handle(struct front *front, struct http_exchange *exchange);
+void front_admin_done(struct front *front, struct http_exchange *exchange, bool replied);
+void front_admin_check_evicts(struct front *front);
+void front_admin_template_dropped(struct front *front, const char *snapshot_id);
+void front_admin_inspected(
+    struct front *front, const struct wire_snapshot_inspected *message, int text_fd);

@@ -1,0 +1,206 @@
+/* Publish: initialise a version, have it frozen, and record the outcome. Also freezing anew a version whose
+ * snapshot cannot be thawed on this machine, as Lambda does with inactive versions. Runs in the front.
+ *
+ *   front_snapshot, front_snapshot_remake -> queue -> an environment that builds -> it parks
+ *       -> WIRE_ENV_FREEZE -> WIRE_ENV_FROZEN -> catalog
+ *
+ * A version has at most one build, queued or running. While a version that was Active is built anew, its pool
+ * is held: calls wait. */
+#include "daemon/front_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define PARKED_RETRY_NS 5000000u   /* until a runtime that was busy is looked at again */
+#define PARKED_PATIENCE_NS 5000000000u /* for how long */
+#define STATE_REASON_BYTES 2048
+
+static void builds_next(struct front *front)
+{
+    while (front->builds_running < FRONT_BUILDS_AT_ONCE && !TAILQ_EMPTY(&front->builds)) {
+        struct front_version *version = TAILQ_FIRST(&front->builds);
+        TAILQ_REMOVE(&front->builds, version, in_builds);
+        version->build_waits = false;
+        uint8_t random[WIRE_ID_HEX / 2];
+        char id[WIRE_ID_HEX + 1];
+        if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+            struct error err;
+            error_system(&err, "cannot draw the name of a snapshot");
+            front_fail(front, &err);
+            return;
+        }
+        hex_encode(id, random, sizeof random);
+        front->builds_running++;
+        version->build = front_env_start(version, id);
+    }
+}
+
+static void build_queue(struct front_version *version)
+{
+    struct front *front = version->front;
+    if (version->build || version->build_waits || version->retired)
+        return;
+    version->build_waits = true;
+    TAILQ_INSERT_TAIL(&front->builds, version, in_builds);
+    builds_next(front);
+}
+
+void front_snapshot(void *context, const struct catalog_function *function)
+{
+    build_queue(front_version_of(context, function));
+}
+
+static void resume_one(void *context, const struct catalog_function *function)
+{
+    front_snapshot(context, function);
+}
+
+int front_snapshot_resume(struct front *front, struct error *err)
+{
+    return catalog_each_pending(front->catalog, resume_one, front, err);
+}
+
+void front_snapshot_remake(struct front_version *version, const char *why)
+{
+    log_warning("%s:%s is initialised and frozen anew: %s", version->function->name, version->function->version,
+        why);
+    version->replaced = true;
+    dispatch_pool_hold(version->pool);
+    build_queue(version);
+}
+
+/* ---- freezing ---- */
+
+static void send_freeze(struct front_env *env, const struct runtime_parked *parked, size_t count)
+{
+    struct wire_message message = {.type = WIRE_ENV_FREEZE, .env_freeze = {.env_id = env->id}};
+    struct wire_env_freeze *freeze = &message.env_freeze;
+    memcpy(freeze->snapshot_id, env->snapshot_id, sizeof freeze->snapshot_id);
+    freeze->replay_count = (uint32_t)count;
+    for (size_t i = 0; i < count; i++)
+        freeze->replays[i] = (struct wire_replay){.port = parked[i].port, .request = parked[i].request};
+    front_warden_send(env->front, &message);
+}
+
+/* Also called again by the environment's timer: while the runtime is busy, and when the freeze takes too long
+ * (then nothing is parked any more that could be asked for). */
+void front_build_parked(struct front_env *env)
+{
+    struct runtime_parked parked[WIRE_REPLAY_MAX];
+    struct front_failure failure = {.type = "InternalError"};
+    size_t count = 0;
+    struct error err;
+    uint64_t now_ns = clock_monotonic_ns();
+    if (env->restored_ns) { /* asked to freeze already */
+        snprintf(failure.message, sizeof failure.message, "the freeze took longer than %d seconds",
+            FRONT_FREEZE_S);
+        front_build_failed(env, &failure);
+        return;
+    }
+    if (runtime_parked_requests(env->runtime, parked, WIRE_REPLAY_MAX, &count, &err) == 0) {
+        env->restored_ns = now_ns;
+        front_env_set_timer(env, now_ns + FRONT_FREEZE_S * 1000000000ull);
+        send_freeze(env, parked, count);
+    } else if (err.kind == ERROR_BUSY && now_ns < env->ready_ns + PARKED_PATIENCE_NS) {
+        front_env_set_timer(env, now_ns + PARKED_RETRY_NS);
+    } else {
+        snprintf(failure.message, sizeof failure.message, "%s", err.text);
+        front_build_failed(env, &failure);
+    }
+}
+
+/* ---- outcomes ---- */
+
+static void build_over(struct front_env *env)
+{
+    struct front_version *version = env->version;
+    struct front *front = version->front;
+    version->build = NULL;
+    front->builds_running--;
+    front_env_kill(env);
+    if (version->pool && dispatch_pool_is_held(version->pool))
+        dispatch_pool_release(version->pool);
+    front_version_release(version);
+    builds_next(front);
+}
+
+static void refuse_waiting(struct front_version *version, const char *reason)
+{
+    struct front_failure failure = {.type = "SnapStartRegenerationFailureException", .http_status = 409};
+    snprintf(failure.message, sizeof failure.message, "The snapshot could not be made anew: %s", reason);
+    struct dispatch_call *call;
+    while ((call = dispatch_call_withdraw(version->front->dispatch, version->pool)) != NULL)
+        front_call_refuse((struct front_call *)call, &failure);
+}
+
+static void record_failure(
+    struct front_version *version, const char *reason, const char *reason_code)
+{
+    const struct catalog_function *now = NULL;
+    struct error err;
+    if (catalog_set_state(version->front->catalog, version->function, CATALOG_FAILED, reason, reason_code, &now,
+            &err) < 0) {
+        if (err.kind != ERROR_NOT_FOUND)
+            log_error("%s:%s: its failure could not be recorded: %s", version->function->name,
+                version->function->version, err.text);
+        return;
+    }
+    front_version_update(version, now);
+    catalog_function_unref(&now);
+}
+
+void front_build_failed(struct front_env *env, const struct front_failure *failure)
+{
+    struct front_version *version = env->version;
+    CLEANUP_FREE char *reason =
+        failure->body.len > 0
+            ? xstrndup((const char *)failure->body.data,
+                  failure->body.len < STATE_REASON_BYTES ? failure->body.len : STATE_REASON_BYTES)
+            : xstrdup(failure->message);
+    bool functions_fault = strcmp(failure->type, "InternalError") != 0 && failure->http_status == 0;
+    log_warning(
+        "%s:%s was not frozen: %s", version->function->name, version->function->version, reason);
+    front_env_drain_log(env);
+    if (!version->retired && version->function->state == CATALOG_PENDING)
+        record_failure(version, reason, functions_fault ? "FunctionError" : "InternalError");
+    if (version->pool && dispatch_pool_is_held(version->pool))
+        refuse_waiting(version, reason);
+    build_over(env);
+}
+
+static void snapshot_discard(struct front *front, const char *id)
+{
+    front_warden_send_snapshot(front, WIRE_TEMPLATE_DROP, id);
+    front_warden_send_snapshot(front, WIRE_SNAPSHOT_DELETE, id);
+}
+
+void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message)
+{
+    struct front_version *version = env->version;
+    struct front *front = version->front;
+    struct error err = message->error;
+    const struct catalog_function *now = NULL;
+    char old_id[WIRE_ID_HEX + 1];
+    memcpy(old_id, version->function->snapshot_id, sizeof old_id);
+    if (err.kind == ERROR_NONE &&
+        catalog_set_snapshot(front->catalog, version->function, env->snapshot_id, &now, &err) < 0)
+        snapshot_discard(front, env->snapshot_id);
+    if (!now) {
+        struct front_failure failure = {
+            .type = err.kind == ERROR_UNSUPPORTED ? "FunctionError" : "InternalError"};
+        snprintf(failure.message, sizeof failure.message, "%s", err.text);
+        front_build_failed(env, &failure);
+        return;
+    }
+    front_log_init_report(env, NULL, NULL, NULL);
+    log_info("%s:%s is frozen: %llu KiB of memory, %llu KiB on disk", version->function->name,
+        version->function->version, (unsigned long long)message->memory_bytes >> 10,
+        (unsigned long long)message->stored_bytes >> 10);
+    front_version_update(version, now);
+    catalog_function_unref(&now);
+    if (old_id[0])
+        snapshot_discard(front, old_id);
+    build_over(env);
+}
