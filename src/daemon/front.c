@@ -1,7 +1,8 @@
-/* The front's role: opens everything it needs, runs the loop, drains and closes. One thread. Runs in the front.
+/* The front's role: opens everything it needs, runs the loop, drains and closes. One thread. Runs in the
+ * front.
  *
- * One loop serves clients, functions, log pipes, the warden and all timers. Nothing in it waits: what cannot go
- * on now is a record with a callback. */
+ * One loop serves clients, functions, log pipes, the warden and all timers. Nothing in it waits: what cannot
+ * go on now is a record with a callback. */
 #include "daemon/front_private.h"
 
 #include <errno.h>
@@ -113,8 +114,8 @@ static void drained(struct front *front)
 static void on_drain_timeout(void *context)
 {
     struct front *front = context;
-    log_warning("%u invocations still ran after %u seconds and are cut off", dispatch_in_flight(front->dispatch),
-        front->options->drain_seconds);
+    log_warning("%u invocations still ran after %u seconds and are cut off",
+        dispatch_in_flight(front->dispatch), front->options->drain_seconds);
     stop_loop(front);
 }
 
@@ -136,7 +137,8 @@ static void on_signal(void *context, uint32_t events)
     front->draining = true;
     log_info("draining: %u invocations are in flight", dispatch_in_flight(front->dispatch));
     loop_timer_set(front->loop, &front->drain_timer,
-        clock_monotonic_ns() + (uint64_t)front->options->drain_seconds * 1000000000u, on_drain_timeout, front);
+        clock_monotonic_ns() + (uint64_t)front->options->drain_seconds * 1000000000u, on_drain_timeout,
+        front);
     front_note_progress(front);
 }
 
@@ -220,7 +222,8 @@ static void open_dispatch(struct front *front)
     front->dispatch = dispatch_new(
         &(struct dispatch_options){
             .environments_max = front->options->concurrency,
-            .group_max = front->options->function_concurrency,
+            .group_max = front->options->function_concurrency ? front->options->function_concurrency
+                                                              : front->options->concurrency,
             .idle_ns = (uint64_t)front->options->idle_seconds * 1000000000u,
         },
         &effects);
@@ -242,6 +245,8 @@ static int front_open(struct front *front, struct error *err)
     LIST_INIT(&front->inspects);
     TAILQ_INIT(&front->builds);
     front->next_env_id = front->next_inspect_id = 1;
+    front->event_retry_ms =
+        front->options->event_retry_ms ? front->options->event_retry_ms : FRONT_EVENT_RETRY_MS;
     front->opened_ns = clock_monotonic_ns();
     front->loop = loop_new(err);
     if (!front->loop || open_signals(front, err) < 0 || front_warden_open(front, err) < 0 ||
@@ -255,6 +260,23 @@ static int front_open(struct front *front, struct error *err)
     return front->listener ? 0 : -1;
 }
 
+/* What the drain did not wait for. */
+static void refuse_calls(struct front *front)
+{
+    struct front_failure failure = {.type = "ServiceException", .http_status = 503};
+    snprintf(failure.message, sizeof failure.message, "The server was stopped.");
+    for (size_t i = 0; i < FRONT_BUCKETS; i++) {
+        for (struct front_env *env = front->envs[i]; env; env = env->next_in_bucket)
+            if (env->call)
+                front_call_refuse(steal_pointer(env->call), &failure);
+        for (struct front_version *at = front->versions[i]; at; at = at->next_in_bucket) {
+            struct dispatch_call *call;
+            while (at->pool && !at->retired && (call = dispatch_call_withdraw(front->dispatch, at->pool)))
+                front_call_refuse((struct front_call *)call, &failure);
+        }
+    }
+}
+
 static void close_envs(struct front *front)
 {
     for (size_t i = 0; i < FRONT_BUCKETS; i++)
@@ -264,6 +286,8 @@ static void close_envs(struct front *front)
 
 static void front_close(struct front *front)
 {
+    front->draining = front->drained = true;
+    refuse_calls(front);
     http_unlisten(&front->listener);
     close_envs(front);
     front_versions_close(front);

@@ -16,12 +16,15 @@ struct front_options {
     const char *data_dir;
     const char
         *runtimes_dir; /* bootstraps, by the path that they have inside this root; see also DATA/code */
-    const char *listen_address; /* "127.0.0.1:8429", for messages */
-    const char *region;         /* us-east-1 unless told */
-    const char *account_id;     /* 000000000000 unless told */
-    uint32_t idle_seconds;      /* idle environments are reclaimed after this */
-    uint32_t concurrency;       /* environments that may run at once, all functions together */
-    uint32_t drain_seconds;     /* after SIGTERM: how long running invocations may still take */
+    const char *listen_address;    /* "127.0.0.1:8429", for messages */
+    const char *region;            /* us-east-1 unless told */
+    const char *account_id;        /* 000000000000 unless told */
+    uint32_t idle_seconds;         /* idle environments are reclaimed after this */
+    uint32_t concurrency;          /* environments that may run at once, all functions together */
+    uint32_t function_concurrency; /* invocations of one function at once; 0: as many as concurrency allows */
+    uint32_t event_retry_ms;       /* before the first retry of an Event invocation, twice that before the
+                                      second; 0: a minute, as Lambda */
+    uint32_t drain_seconds;        /* after SIGTERM: how long running invocations may still take */
     enum log_level log_level;
 };
 

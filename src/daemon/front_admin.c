@@ -67,11 +67,13 @@ static void reply_json(struct http_exchange *exchange, unsigned status, const ch
 {
     char *text = json_dumps(body, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(body);
-    const struct http_field fields[] = {{"Content-Type", "application/json"}, {"x-amzn-ErrorType", error_type}};
+    const struct http_field fields[] = {
+        {"Content-Type", "application/json"}, {"x-amzn-ErrorType", error_type}};
     http_reply_owned(exchange, status, fields, error_type ? 2 : 1, text, text ? strlen(text) : 0);
 }
 
-static void reply_error(struct http_exchange *exchange, unsigned status, const char *type, const char *message)
+static void reply_error(
+    struct http_exchange *exchange, unsigned status, const char *type, const char *message)
 {
     reply_json(exchange, status, type,
         json_pack("{s:s, s:s}", "Type", status < 500 ? "User" : "Server", "Message", message));
@@ -101,10 +103,11 @@ static void handle_status(struct front *front, struct http_exchange *exchange)
     uint64_t uptime_s = (clock_monotonic_ns() - front->opened_ns) / 1000000000u;
     reply_json(exchange, 200, NULL,
         json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "version", THAW_VERSION, "uptime_seconds",
-            (json_int_t)uptime_s, "in_flight", (json_int_t)dispatch_in_flight(front->dispatch), "environments",
-            (json_int_t)dispatch_environments(front->dispatch), "invocations", (json_int_t)front->invocations,
-            "thaws", (json_int_t)front->thaws, "cold_starts", (json_int_t)front->cold_starts, "events_running",
-            (json_int_t)front->events_running, "draining", (int)front->draining));
+            (json_int_t)uptime_s, "in_flight", (json_int_t)dispatch_in_flight(front->dispatch),
+            "environments", (json_int_t)dispatch_environments(front->dispatch), "invocations",
+            (json_int_t)front->invocations, "thaws", (json_int_t)front->thaws, "cold_starts",
+            (json_int_t)front->cold_starts, "events_running", (json_int_t)front->events_running, "draining",
+            (int)front->draining));
 }
 
 static json_t *describe_env(const struct front_env *env, uint64_t now_ns)
@@ -190,12 +193,12 @@ void front_admin_check_evicts(struct front *front)
 void front_admin_template_dropped(struct front *front, const char *snapshot_id)
 {
     struct front_evict *evict;
-    LIST_FOREACH (evict, &front->evicts, entry)
-        for (size_t i = 0; i < evict->dropping_count; i++)
-            if (strcmp(evict->dropping[i], snapshot_id) == 0) {
-                memcpy(evict->dropping[i], evict->dropping[--evict->dropping_count], WIRE_ID_HEX + 1);
-                break;
-            }
+    LIST_FOREACH(evict, &front->evicts, entry)
+    for (size_t i = 0; i < evict->dropping_count; i++)
+        if (strcmp(evict->dropping[i], snapshot_id) == 0) {
+            memcpy(evict->dropping[i], evict->dropping[--evict->dropping_count], WIRE_ID_HEX + 1);
+            break;
+        }
     front_admin_check_evicts(front);
 }
 
@@ -326,15 +329,13 @@ static void handle_inspect(struct front *front, struct http_exchange *exchange, 
     LIST_INSERT_HEAD(&front->inspects, inspect, entry);
     http_set_user(exchange, inspect);
     struct wire_message message = {.type = WIRE_SNAPSHOT_INSPECT,
-        .snapshot_inspect = {.request_id = inspect->request_id,
-            .plan = query_flag(exchange, "plan"),
-            .json = inspect->json}};
+        .snapshot_inspect = {
+            .request_id = inspect->request_id, .plan = query_flag(exchange, "plan"), .json = inspect->json}};
     memcpy(message.snapshot_inspect.snapshot_id, function->snapshot_id, WIRE_ID_HEX + 1);
     front_warden_send(front, &message);
 }
 
-static void answer_inspect(
-    struct http_exchange *exchange, const struct front_inspect *inspect, int text_fd)
+static void answer_inspect(struct http_exchange *exchange, const struct front_inspect *inspect, int text_fd)
 {
     struct buffer text = {0};
     struct error err;
@@ -350,13 +351,12 @@ static void answer_inspect(
     http_reply_owned(exchange, 200, &field, 1, text.data, text.len);
 }
 
-void front_admin_inspected(
-    struct front *front, const struct wire_snapshot_inspected *message, int text_fd)
+void front_admin_inspected(struct front *front, const struct wire_snapshot_inspected *message, int text_fd)
 {
     struct front_inspect *inspect;
-    LIST_FOREACH (inspect, &front->inspects, entry)
-        if (inspect->request_id == message->request_id)
-            break;
+    LIST_FOREACH(inspect, &front->inspects, entry)
+    if (inspect->request_id == message->request_id)
+        break;
     if (!inspect)
         return;
     struct http_exchange *exchange = inspect->exchange;
@@ -377,7 +377,8 @@ void front_admin_inspected(
 
 bool front_admin_owns(const char *path)
 {
-    return strncmp(path, PREFIX, strlen(PREFIX)) == 0 && strncmp(path, PREFIX "code/", strlen(PREFIX "code/")) != 0;
+    return strncmp(path, PREFIX, strlen(PREFIX)) == 0 &&
+           strncmp(path, PREFIX "code/", strlen(PREFIX "code/")) != 0;
 }
 
 void front_admin_handle(struct front *front, struct http_exchange *exchange)

@@ -1,6 +1,6 @@
 /* The durable queue of Event invocations: claimed, run as any other invocation, then removed or put off. Runs
- * in the front. As on Lambda, a function's error is tried twice more; what could not run at all (throttled, not
- * ready) does not count and is tried until it is six hours old. */
+ * in the front. As on Lambda, a function's error is tried twice more; what could not run at all (throttled,
+ * not ready) does not count and is tried until it is six hours old. */
 #include "daemon/front_private.h"
 
 #include <stdlib.h>
@@ -34,7 +34,8 @@ static void event_drop(struct front *front, const struct catalog_event *event)
         warn(event, &err);
 }
 
-static void event_put_off(struct front *front, const struct catalog_event *event, uint64_t wait_ms, bool attempted)
+static void event_put_off(
+    struct front *front, const struct catalog_event *event, uint64_t wait_ms, bool attempted)
 {
     uint64_t now_ms = clock_wall_ms();
     struct error err;
@@ -52,7 +53,7 @@ static void event_failed(struct front *front, const struct catalog_event *event)
     if (event->attempts >= FRONT_EVENT_ATTEMPTS)
         event_drop(front, event);
     else
-        event_put_off(front, event, front->options->event_retry_ms * (uint64_t)event->attempts, true);
+        event_put_off(front, event, front->event_retry_ms * (uint64_t)event->attempts, true);
 }
 
 static void try_free(struct event_try *try)

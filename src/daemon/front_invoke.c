@@ -38,8 +38,8 @@ static void call_finish(struct front_call *call, struct front_env *env, struct l
 
 /* An answer of the function itself: the environment goes on. The client's answer leaves before the log is
  * written, unless it carries the log. */
-static void call_answer(struct front_call *call, struct lambda_outcome *outcome, const char *status,
-    const char *error_type)
+static void call_answer(
+    struct front_call *call, struct lambda_outcome *outcome, const char *status, const char *error_type)
 {
     struct front_env *env = call->env;
     call->answered_ns = clock_monotonic_ns();
@@ -93,8 +93,8 @@ static void log_failure(
         char stamp[32];
         gmtime_r(&seconds, &utc);
         strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-        buffer_printf(&line, "%s.%03uZ %s %s", stamp, (unsigned)(now_ms % 1000), call->request_id,
-            failure->message);
+        buffer_printf(
+            &line, "%s.%03uZ %s %s", stamp, (unsigned)(now_ms % 1000), call->request_id, failure->message);
     } else if (failure->body.len == 0) {
         buffer_printf(&line, "RequestId: %s Error: %s", call->request_id, failure->message);
         logs_stream_line(env->log, now_ms, (const char *)line.data, line.len);
@@ -220,12 +220,14 @@ static bool refuse_unready(struct front_call *call, const struct catalog_functio
     } else if (function->state == CATALOG_FAILED) {
         failure = (struct front_failure){.type = "ResourceConflictException", .http_status = 409};
         snprintf(failure.message, sizeof failure.message,
-            "The operation cannot be performed at this time. The function is currently in the following state: "
+            "The operation cannot be performed at this time. The function is currently in the following "
+            "state: "
             "Failed");
     } else if (function->state == CATALOG_PENDING) {
         failure = (struct front_failure){.type = "SnapStartNotReadyException", .http_status = 409};
         snprintf(failure.message, sizeof failure.message,
-            "Lambda is initializing your function. It will be ready to invoke once your function state becomes "
+            "Lambda is initializing your function. It will be ready to invoke once your function state "
+            "becomes "
             "ACTIVE.");
     }
     if (!failure.http_status)

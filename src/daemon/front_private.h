@@ -4,6 +4,7 @@
  *   front_warden.c    messages to and from the warden
  *   front_version.c   one record for each version that was asked for, and the dispatcher's effects
  *   front_env.c       the life of an environment
+ *   front_words.c     what its process and the warden say about it
  *   front_invoke.c    the life of an invocation, and its outcome
  *   front_report.c    the platform's log lines, and traces
  *   front_snapshot.c  publish: initialise, freeze; and freeze anew
@@ -31,20 +32,21 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#define FRONT_CONNECTIONS_MAX 4096     /* of clients and functions together */
-#define FRONT_IDLE_CONNECTION_S 60     /* a client's connection that is silent, or slow to send, for longer */
-#define FRONT_THAWS_AT_ONCE 8          /* of one version; a freed warm environment often comes first */
-#define FRONT_COLD_STARTS_AT_ONCE 64   /* of one version: they mostly wait for something */
-#define FRONT_BUILDS_AT_ONCE 2         /* versions being initialised to be frozen */
-#define FRONT_FREEZE_S 120             /* the warden's answer to a freeze */
-#define FRONT_EVENTS_AT_ONCE 16        /* Event invocations being tried */
-#define FRONT_EVENT_ATTEMPTS 3         /* Lambda: the first and two retries */
-#define FRONT_EVENT_AGE_MS 21600000u   /* Lambda: six hours */
-#define FRONT_EVENT_THROTTLE_MS 1000u  /* until a throttled event is tried again */
-#define FRONT_WARDEN_QUEUE_MAX 16384   /* messages that wait for the warden to read */
-#define FRONT_EXIT_GRACE_NS 2000000u   /* between a process's end and its verdict: words on the wire count */
-#define FRONT_ERROR_BODY_BYTES 4096    /* of a function's error that becomes a StateReason */
-#define FRONT_BUCKETS 1024             /* power of two; of the tables of environments and versions */
+#define FRONT_CONNECTIONS_MAX 4096    /* of clients and functions together */
+#define FRONT_IDLE_CONNECTION_S 60    /* a client's connection that is silent, or slow to send, for longer */
+#define FRONT_THAWS_AT_ONCE 8         /* of one version; a freed warm environment often comes first */
+#define FRONT_COLD_STARTS_AT_ONCE 64  /* of one version: they mostly wait for something */
+#define FRONT_BUILDS_AT_ONCE 2        /* versions being initialised to be frozen */
+#define FRONT_FREEZE_S 120            /* the warden's answer to a freeze */
+#define FRONT_EVENTS_AT_ONCE 16       /* Event invocations being tried */
+#define FRONT_EVENT_ATTEMPTS 3        /* Lambda: the first and two retries */
+#define FRONT_EVENT_RETRY_MS 60000u   /* Lambda: before the first retry, twice that before the second */
+#define FRONT_EVENT_AGE_MS 21600000u  /* Lambda: six hours */
+#define FRONT_EVENT_THROTTLE_MS 1000u /* until a throttled event is tried again */
+#define FRONT_WARDEN_QUEUE_MAX 16384  /* messages that wait for the warden to read */
+#define FRONT_EXIT_GRACE_NS 2000000u  /* between a process's end and its verdict: words on the wire count */
+#define FRONT_ERROR_BODY_BYTES 4096   /* of a function's error that becomes a StateReason */
+#define FRONT_BUCKETS 1024            /* power of two; of the tables of environments and versions */
 
 enum front_env_state {
     FRONT_ENV_REQUESTED = 1,
@@ -66,10 +68,11 @@ struct front_version {
     struct front_version *next_in_bucket;
     struct front *front;
     uint64_t generation;
-    const struct catalog_function *function; /* the newest of this generation that we were shown; a reference */
-    struct dispatch_pool *pool;              /* NULL when it is gone */
-    struct front_env *build;                 /* being initialised to be frozen */
-    TAILQ_ENTRY(front_version) in_builds;    /* waiting for its turn */
+    const struct catalog_function
+        *function;                        /* the newest of this generation that we were shown; a reference */
+    struct dispatch_pool *pool;           /* NULL when it is gone */
+    struct front_env *build;              /* being initialised to be frozen */
+    TAILQ_ENTRY(front_version) in_builds; /* waiting for its turn */
     bool build_waits;
     bool retired, deleted;
     bool replaced; /* its snapshot failed to thaw and was made anew, and has not thawed since */
@@ -83,10 +86,10 @@ struct front_env {
     uint64_t id; /* for the warden */
     enum front_env_state state;
     enum wire_start_mode mode;
-    bool builds;       /* to be frozen: the dispatcher does not know it */
-    bool second_init;  /* initialisation took too long and runs again inside the invocation */
-    bool exited;       /* the process is gone */
-    bool served;       /* at least one event was delivered */
+    bool builds;      /* to be frozen: the dispatcher does not know it */
+    bool second_init; /* initialisation took too long and runs again inside the invocation */
+    bool exited;      /* the process is gone */
+    bool served;      /* at least one event was delivered */
     bool out_of_memory;
     int32_t wait_status;
     int fd[WIRE_ENV_FD_COUNT];
@@ -113,6 +116,13 @@ struct front_call {
     uint64_t submitted_ns, delivered_ns, answered_ns;
 };
 
+struct front_failure {
+    const char *type;     /* "Runtime.ExitError" */
+    char message[600];    /* without "RequestId: ... Error: ", which front_failure_body puts before it */
+    const char *status;   /* in REPORT: "timeout" or "error" */
+    struct bytes body;    /* the function's own error JSON; when empty it is made from type and message */
+    unsigned http_status; /* not 0: the invocation is refused with `type` instead */
+};
 struct front_packet {
     STAILQ_ENTRY(front_packet) entry;
     size_t len;
@@ -144,6 +154,7 @@ struct front {
     uint32_t builds_running;
     struct loop_timer *idle_timer, *drain_timer, *event_timer;
     uint32_t events_running;
+    uint32_t event_retry_ms;
     LIST_HEAD(, front_evict) evicts;
     LIST_HEAD(, front_inspect) inspects;
     uint64_t next_inspect_id;
@@ -178,6 +189,11 @@ void front_retire(void *front, const struct catalog_function *version, bool dele
 struct front_env *front_env_start(struct front_version *version, const char *snapshot_id);
 void front_env_serve(struct front_env *env, struct front_call *call);
 void front_env_kill(struct front_env *env); /* state ENDING; the warden is told unless the process is gone */
+void front_env_fail_start(struct front_env *env, const struct front_failure *failure); /* never READY */
+void front_env_bury(struct front_env *env); /* the last word was said, and everybody told: frees it */
+void front_env_began(struct front_env *env);
+void front_env_waits(struct front_env *env, bool for_restore); /* in a next, or restore/next */
+/* front_words.c */
 void front_env_started(struct front *front, const struct wire_env_started *message, int *fds);
 void front_env_exited(struct front *front, const struct wire_env_exited *message);
 void front_env_frozen(struct front *front, const struct wire_env_frozen *message);
@@ -194,13 +210,6 @@ bool front_env_read_report(struct front_env *env, struct plan_report *report);
 void front_invoke(void *front, struct lambda_invocation *invocation); /* of lambda_backend */
 void front_call_submit(struct front_call *call); /* also again, when its environment died before it began */
 void front_call_delivered(struct front_call *call);
-struct front_failure {
-    const char *type;    /* "Runtime.ExitError" */
-    char message[600];   /* without "RequestId: ... Error: ", which front_failure_body puts before it */
-    const char *status;  /* in REPORT: "timeout" or "error" */
-    struct bytes body;   /* the function's own error JSON; when empty it is made from type and message */
-    unsigned http_status; /* not 0: the invocation is refused with `type` instead */
-};
 /* Answers the call. `env` (may be NULL) is where its log lines go. The record is freed: the dispatcher must
  * have let go of it, or is told here: `finished` or `broke` the environment that serves it. */
 void front_call_succeed(struct front_call *call, struct bytes body);
@@ -218,8 +227,8 @@ void front_log_init_report(
     struct front_env *env, const char *phase, const char *status, const char *error_type);
 void front_log_restore_report(struct front_env *env, const char *status, const char *error_type);
 void front_log_start(struct front_env *env, const struct front_call *call);
-void front_log_end(struct front_env *env, const struct front_call *call, const char *status,
-    const char *error_type);
+void front_log_end(
+    struct front_env *env, const struct front_call *call, const char *status, const char *error_type);
 char *front_trace_json(struct front_env *env, const struct front_call *call);
 
 /* front_snapshot.c */
@@ -248,5 +257,4 @@ void front_admin_handle(struct front *front, struct http_exchange *exchange);
 void front_admin_done(struct front *front, struct http_exchange *exchange, bool replied);
 void front_admin_check_evicts(struct front *front);
 void front_admin_template_dropped(struct front *front, const char *snapshot_id);
-void front_admin_inspected(
-    struct front *front, const struct wire_snapshot_inspected *message, int text_fd);
+void front_admin_inspected(struct front *front, const struct wire_snapshot_inspected *message, int text_fd);

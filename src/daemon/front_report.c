@@ -69,7 +69,8 @@ void front_log_restore_report(struct front_env *env, const char *status, const c
 
 void front_log_start(struct front_env *env, const struct front_call *call)
 {
-    buffer_printf(&scratch, "START RequestId: %s Version: %s", call->request_id, env->version->function->version);
+    buffer_printf(
+        &scratch, "START RequestId: %s Version: %s", call->request_id, env->version->function->version);
     log_scratch(env);
 }
 
@@ -139,8 +140,8 @@ static void trace_start(struct buffer *out, struct front_env *env, const struct 
     phase(out, "dispatch", env->asked_ns, call->invocation->started_ns);
     phase(out, "ask_warden", stamp[WIRE_STAMP_RECEIVED], env->asked_ns);
     phase(out, "template", stamp[WIRE_STAMP_TEMPLATE_READY], stamp[WIRE_STAMP_TEMPLATE_BEGIN]);
-    uint64_t prepared_ns = stamp[WIRE_STAMP_TEMPLATE_READY] ? stamp[WIRE_STAMP_TEMPLATE_READY]
-                                                            : stamp[WIRE_STAMP_RECEIVED];
+    uint64_t prepared_ns =
+        stamp[WIRE_STAMP_TEMPLATE_READY] ? stamp[WIRE_STAMP_TEMPLATE_READY] : stamp[WIRE_STAMP_RECEIVED];
     phase(out, "sandbox", stamp[WIRE_STAMP_SANDBOX], prepared_ns);
     phase(out, "fork", stamp[WIRE_STAMP_FORKED], stamp[WIRE_STAMP_SANDBOX]);
     phase(out, "tell_front", env->started_ns, stamp[WIRE_STAMP_FORKED]);

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define PARKED_RETRY_NS 5000000u   /* until a runtime that was busy is looked at again */
+#define PARKED_RETRY_NS 5000000u       /* until a runtime that was busy is looked at again */
 #define PARKED_PATIENCE_NS 5000000000u /* for how long */
 #define STATE_REASON_BYTES 2048
 
@@ -64,8 +64,8 @@ int front_snapshot_resume(struct front *front, struct error *err)
 
 void front_snapshot_remake(struct front_version *version, const char *why)
 {
-    log_warning("%s:%s is initialised and frozen anew: %s", version->function->name, version->function->version,
-        why);
+    log_warning(
+        "%s:%s is initialised and frozen anew: %s", version->function->name, version->function->version, why);
     version->replaced = true;
     dispatch_pool_hold(version->pool);
     build_queue(version);
@@ -135,13 +135,12 @@ static void refuse_waiting(struct front_version *version, const char *reason)
         front_call_refuse((struct front_call *)call, &failure);
 }
 
-static void record_failure(
-    struct front_version *version, const char *reason, const char *reason_code)
+static void record_failure(struct front_version *version, const char *reason, const char *reason_code)
 {
     const struct catalog_function *now = NULL;
     struct error err;
-    if (catalog_set_state(version->front->catalog, version->function, CATALOG_FAILED, reason, reason_code, &now,
-            &err) < 0) {
+    if (catalog_set_state(version->front->catalog, version->function, CATALOG_FAILED, reason, reason_code,
+            &now, &err) < 0) {
         if (err.kind != ERROR_NOT_FOUND)
             log_error("%s:%s: its failure could not be recorded: %s", version->function->name,
                 version->function->version, err.text);
@@ -160,8 +159,7 @@ void front_build_failed(struct front_env *env, const struct front_failure *failu
                   failure->body.len < STATE_REASON_BYTES ? failure->body.len : STATE_REASON_BYTES)
             : xstrdup(failure->message);
     bool functions_fault = strcmp(failure->type, "InternalError") != 0 && failure->http_status == 0;
-    log_warning(
-        "%s:%s was not frozen: %s", version->function->name, version->function->version, reason);
+    log_warning("%s:%s was not frozen: %s", version->function->name, version->function->version, reason);
     front_env_drain_log(env);
     if (!version->retired && version->function->state == CATALOG_PENDING)
         record_failure(version, reason, functions_fault ? "FunctionError" : "InternalError");

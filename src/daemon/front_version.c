@@ -2,6 +2,7 @@
  * dispatcher's effects, which turn its decisions into the life of environments. Runs in the front. */
 #include "daemon/front_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,8 @@ void front_versions_close(struct front *front)
 static void refuse_waiting(struct front_version *version)
 {
     struct front_failure failure = {.type = "ResourceNotFoundException", .http_status = 404};
-    snprintf(failure.message, sizeof failure.message, "Function not found: %s", version->function->qualified_arn);
+    snprintf(
+        failure.message, sizeof failure.message, "Function not found: %s", version->function->qualified_arn);
     struct dispatch_call *call;
     while ((call = dispatch_call_withdraw(version->front->dispatch, version->pool)) != NULL)
         front_call_refuse((struct front_call *)call, &failure);

@@ -1,4 +1,5 @@
-/* The front's end of the wire: what waits when the warden is busy, and who gets what comes. Runs in the front.
+/* The front's end of the wire: what waits when the warden is busy, and who gets what comes. Runs in the
+ * front.
  *
  * Nothing here blocks: a message is sent at once when none waits before it, else it queues. */
 #include "base/fd.h"
@@ -8,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -115,8 +117,7 @@ static int receive_one(struct front *front, struct error *err)
     static uint8_t packet[WIRE_MESSAGE_BYTES];
     int fds[FD_MESSAGE_MAX];
     size_t fd_count;
-    ssize_t len =
-        fd_recv_message(front->options->warden_fd, packet, sizeof packet, fds, &fd_count, err);
+    ssize_t len = fd_recv_message(front->options->warden_fd, packet, sizeof packet, fds, &fd_count, err);
     if (len < 0)
         return err->kind == ERROR_BUSY ? 0 : -1;
     if (len == 0)

@@ -1,0 +1,266 @@
+/* What an environment's process says, through the Runtime API, its log pipe, and the warden. Each word leads
+ * to a transition that front_env.c draws. Runs in the front. */
+#include "daemon/front_private.h"
+#include "image/plan.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+/* ---- what the runtime says ---- */
+
+static void on_waiting(void *context)
+{
+    front_env_waits(context, false);
+}
+
+static void on_restore_waiting(void *context)
+{
+    front_env_waits(context, true);
+}
+
+static void on_response(void *context, const char *request_id, struct bytes body, const char *content_type)
+{
+    (void)request_id;
+    (void)content_type;
+    struct front_env *env = context;
+    if (env->state == FRONT_ENV_SERVING)
+        front_call_succeed(env->call, body);
+}
+
+static void on_invocation_error(
+    void *context, const char *request_id, struct bytes body, const char *error_type)
+{
+    (void)request_id;
+    struct front_env *env = context;
+    if (env->state == FRONT_ENV_SERVING)
+        front_call_function_error(env->call, body, error_type);
+}
+
+static void on_init_error(void *context, struct bytes body, const char *error_type)
+{
+    struct front_env *env = context;
+    if (env->state != FRONT_ENV_INITIALISING)
+        return;
+    struct front_failure failure = {.type = error_type, .status = "error", .body = body};
+    front_env_drain_log(env);
+    front_log_init_report(env, env->second_init ? "invoke" : "init", "error", error_type);
+    front_env_fail_start(env, &failure);
+}
+
+static void on_restore_error(void *context, struct bytes body, const char *error_type)
+{
+    struct front_env *env = context;
+    if (env->state != FRONT_ENV_RESTORING)
+        return;
+    struct front_failure failure = {.type = error_type, .status = "error", .body = body};
+    front_env_drain_log(env);
+    front_log_restore_report(env, "error", error_type);
+    front_env_fail_start(env, &failure);
+}
+
+static void on_response_too_large(void *context, const char *request_id, uint64_t len)
+{
+    (void)request_id;
+    struct front_env *env = context;
+    if (env->state != FRONT_ENV_SERVING)
+        return;
+    CLEANUP_FREE char *body =
+        xasprintf("{\"errorType\":\"Function.ResponseSizeTooLarge\",\"errorMessage\":"
+                  "\"Response payload size (%llu bytes) exceeded maximum allowed payload "
+                  "size (%d bytes).\"}",
+            (unsigned long long)len, LIMIT_PAYLOAD_BYTES);
+    front_call_function_error(
+        env->call, (struct bytes){(const uint8_t *)body, strlen(body)}, "Function.ResponseSizeTooLarge");
+}
+
+static const struct runtime_callbacks runtime_callbacks = {
+    .waiting = on_waiting,
+    .restore_waiting = on_restore_waiting,
+    .response = on_response,
+    .invocation_error = on_invocation_error,
+    .init_error = on_init_error,
+    .restore_error = on_restore_error,
+    .response_too_large = on_response_too_large,
+};
+
+/* ---- what the warden says ---- */
+
+/* The warden could not start it. */
+static void start_refused(struct front_env *env, const struct error *err)
+{
+    struct front_version *version = env->version;
+    struct front_failure failure = {.type = "ServiceException", .http_status = 500};
+    snprintf(failure.message, sizeof failure.message, "%s", err->text);
+    env->exited = true;
+    bool unusable =
+        err->kind == ERROR_NOT_FOUND || err->kind == ERROR_CORRUPT || err->kind == ERROR_UNSUPPORTED;
+    if (env->state == FRONT_ENV_ENDING) {
+        front_env_bury(env);
+        return;
+    }
+    if (env->mode == WIRE_THAW && unusable && !version->replaced) {
+        front_snapshot_remake(version, err->text);
+    } else if (env->mode == WIRE_COLD && err->kind == ERROR_INVALID) {
+        failure.type = "Runtime.InvalidEntrypoint";
+        failure.http_status = 0;
+        failure.status = "error";
+        front_log_init_report(env, env->second_init ? "invoke" : "init", "error", failure.type);
+    } else {
+        log_error(
+            "%s:%s could not be started: %s", version->function->name, version->function->version, err->text);
+    }
+    front_env_fail_start(env, &failure);
+    front_env_bury(env);
+}
+
+static void on_log(void *context, uint32_t events)
+{
+    (void)events;
+    struct front_env *env = context;
+    if (logs_stream_drain(env->log, env->fd[WIRE_FD_LOG], clock_wall_ms()) == LOGS_DRAINED_END)
+        loop_unwatch(&env->log_watch);
+}
+
+static int env_attach(struct front_env *env, struct error *err)
+{
+    struct front *front = env->front;
+    if (fcntl(env->fd[WIRE_FD_LOG], F_SETFL, O_NONBLOCK) < 0)
+        return error_system(err, "cannot make a log pipe non-blocking");
+    env->runtime = runtime_endpoint_new(front->http, env->fd[WIRE_FD_LISTENER], &runtime_callbacks, env,
+        env->builds || env->mode == WIRE_THAW, err);
+    if (!env->runtime)
+        return -1;
+    env->log_watch = loop_watch_fd(front->loop, env->fd[WIRE_FD_LOG], EPOLLIN, on_log, env, err);
+    return env->log_watch ? 0 : -1;
+}
+
+void front_env_started(struct front *front, const struct wire_env_started *message, int *fds)
+{
+    struct front_env *env = front_env_find(front, message->env_id);
+    if (!env)
+        return; /* of an initialisation that was given up: it is killed already */
+    if (message->error.kind != ERROR_NONE) {
+        start_refused(env, &message->error);
+        return;
+    }
+    if (env->state == FRONT_ENV_ENDING)
+        return;
+    env->started_ns = clock_monotonic_ns();
+    env->shared_bytes = message->shared_memory_bytes;
+    memcpy(env->stamp_ns, message->stamp_ns, sizeof env->stamp_ns);
+    for (size_t i = 0; i < WIRE_ENV_FD_COUNT; i++) {
+        env->fd[i] = fds[i];
+        fds[i] = -1;
+    }
+    front_env_began(env);
+    struct error err;
+    if (env_attach(env, &err) < 0) {
+        log_error("%s: %s", env->version->function->name, err.text);
+        struct front_failure failure = {.type = "ServiceException", .http_status = 500};
+        snprintf(failure.message, sizeof failure.message, "%s", err.text);
+        front_env_fail_start(env, &failure);
+        return;
+    }
+    if (env->builds || env->mode == WIRE_THAW) {
+        struct runtime_credentials credentials = front_spec_credentials(env);
+        runtime_set_credentials(env->runtime, &credentials);
+    }
+}
+
+bool front_env_read_report(struct front_env *env, struct plan_report *report)
+{
+    int fd = env->fd[WIRE_FD_REPORT];
+    if (env->mode != WIRE_THAW || fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+        return false;
+    return read(fd, report, sizeof *report) == (ssize_t)sizeof *report && report->magic == PLAN_REPORT_MAGIC;
+}
+
+/* A clone died before it asked for an event: its plan failed, or its after-restore hooks ended it. */
+static void restore_died(struct front_env *env, struct front_failure *failure)
+{
+    struct plan_report report;
+    front_log_restore_report(env, "error", failure->type);
+    if (!front_env_read_report(env, &report) || report.failed == 0)
+        return;
+    struct front_version *version = env->version;
+    log_error("%s:%s did not thaw: operation %u of plan %u gave %d", version->function->name,
+        version->function->version, report.op, report.plan, report.failed);
+    *failure = (struct front_failure){.type = "ServiceException", .http_status = 500};
+    snprintf(failure->message, sizeof failure->message,
+        "The environment could not be restored: operation %u of plan %u gave %d.", report.op, report.plan,
+        report.failed);
+    if (!version->replaced)
+        front_snapshot_remake(version, failure->message);
+}
+
+static void env_verdict(void *context)
+{
+    struct front_env *env = context;
+    struct front *front = env->front;
+    struct front_failure failure;
+    front_env_drain_log(env);
+    front_failure_of_exit(&failure, env);
+    switch (env->state) {
+    case FRONT_ENV_REQUESTED:
+    case FRONT_ENV_INITIALISING:
+        front_log_init_report(env, env->second_init ? "invoke" : "init", "error", failure.type);
+        front_env_fail_start(env, &failure);
+        break;
+    case FRONT_ENV_RESTORING:
+        restore_died(env, &failure);
+        front_env_fail_start(env, &failure);
+        break;
+    case FRONT_ENV_SERVING:
+        front_call_break(env->call, &failure);
+        break;
+    case FRONT_ENV_PARKED:
+    case FRONT_ENV_ANSWERED: {
+        struct front_call *held = steal_pointer(env->call);
+        if (held) {
+            dispatch_call_broke(front->dispatch, &held->dispatch, clock_monotonic_ns());
+            front_call_submit(held);
+        } else {
+            dispatch_env_discard(front->dispatch, &env->dispatch, clock_monotonic_ns());
+        }
+        break;
+    }
+    case FRONT_ENV_FREEZING:
+        front_build_failed(env, &failure);
+        break;
+    case FRONT_ENV_ENDING:
+        break;
+    }
+    front_env_bury(env);
+}
+
+void front_env_exited(struct front *front, const struct wire_env_exited *message)
+{
+    struct front_env *env = front_env_find(front, message->env_id);
+    if (!env || env->exited)
+        return;
+    env->exited = true;
+    env->wait_status = message->wait_status;
+    env->out_of_memory = message->out_of_memory;
+    /* Its last words (an answer, an error report) may still be on their way through our own loop. */
+    bool may_have_spoken = env->state == FRONT_ENV_SERVING || env->state == FRONT_ENV_INITIALISING ||
+                           env->state == FRONT_ENV_RESTORING;
+    if (may_have_spoken)
+        loop_timer_set(
+            front->loop, &env->exit_timer, clock_monotonic_ns() + FRONT_EXIT_GRACE_NS, env_verdict, env);
+    else
+        env_verdict(env);
+}
+
+void front_env_frozen(struct front *front, const struct wire_env_frozen *message)
+{
+    struct front_env *env = front_env_find(front, message->env_id);
+    if (!env)
+        return;
+    env->exited = true;
+    if (env->state == FRONT_ENV_FREEZING)
+        front_build_frozen(env, message);
+    front_env_bury(env);
+}
