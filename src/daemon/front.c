@@ -245,8 +245,6 @@ static int front_open(struct front *front, struct error *err)
     LIST_INIT(&front->inspects);
     TAILQ_INIT(&front->builds);
     front->next_env_id = front->next_inspect_id = 1;
-    front->event_retry_ms =
-        front->options->event_retry_ms ? front->options->event_retry_ms : FRONT_EVENT_RETRY_MS;
     front->opened_ns = clock_monotonic_ns();
     front->loop = loop_new(err);
     if (!front->loop || open_signals(front, err) < 0 || front_warden_open(front, err) < 0 ||

@@ -23,7 +23,7 @@ struct front_options {
     uint32_t concurrency;          /* environments that may run at once, all functions together */
     uint32_t function_concurrency; /* invocations of one function at once; 0: as many as concurrency allows */
     uint32_t event_retry_ms;       /* before the first retry of an Event invocation, twice that before the
-                                      second; 0: a minute, as Lambda */
+                                      second */
     uint32_t drain_seconds;        /* after SIGTERM: how long running invocations may still take */
     enum log_level log_level;
 };

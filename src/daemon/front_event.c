@@ -53,7 +53,7 @@ static void event_failed(struct front *front, const struct catalog_event *event)
     if (event->attempts >= FRONT_EVENT_ATTEMPTS)
         event_drop(front, event);
     else
-        event_put_off(front, event, front->event_retry_ms * (uint64_t)event->attempts, true);
+        event_put_off(front, event, front->options->event_retry_ms * (uint64_t)event->attempts, true);
 }
 
 static void try_free(struct event_try *try)

@@ -40,7 +40,6 @@
 #define FRONT_FREEZE_S 120            /* the warden's answer to a freeze */
 #define FRONT_EVENTS_AT_ONCE 16       /* Event invocations being tried */
 #define FRONT_EVENT_ATTEMPTS 3        /* Lambda: the first and two retries */
-#define FRONT_EVENT_RETRY_MS 60000u   /* Lambda: before the first retry, twice that before the second */
 #define FRONT_EVENT_AGE_MS 21600000u  /* Lambda: six hours */
 #define FRONT_EVENT_THROTTLE_MS 1000u /* until a throttled event is tried again */
 #define FRONT_WARDEN_QUEUE_MAX 16384  /* messages that wait for the warden to read */
@@ -154,7 +153,6 @@ struct front {
     uint32_t builds_running;
     struct loop_timer *idle_timer, *drain_timer, *event_timer;
     uint32_t events_running;
-    uint32_t event_retry_ms;
     LIST_HEAD(, front_evict) evicts;
     LIST_HEAD(, front_inspect) inspects;
     uint64_t next_inspect_id;

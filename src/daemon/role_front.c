@@ -38,6 +38,8 @@ int role_run_front(const struct role_options *options)
         .account_id = options->account_id,
         .idle_seconds = options->idle_seconds,
         .concurrency = options->concurrency,
+        .function_concurrency = options->function_concurrency,
+        .event_retry_ms = options->event_retry_ms,
         .drain_seconds = ROLE_DRAIN_SECONDS,
         .log_level = options->log_level,
     };

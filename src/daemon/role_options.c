@@ -13,6 +13,7 @@
 #define BLANKS_MAX 256
 #define CONCURRENCY_MAX 4000
 #define IDLE_SECONDS_MAX (7 * 24 * 3600)
+#define EVENT_RETRY_MS_MAX (6 * 3600 * 1000)
 
 static const char USAGE[] =
     "thawd: a Lambda-compatible function server that freezes initialised functions and thaws them\n"
@@ -24,6 +25,9 @@ static const char USAGE[] =
     "                          /usr/share/thaw/runtimes)\n"
     "  --idle-seconds N        idle environments end after this (300)\n"
     "  --concurrency N         environments at once, all functions together (1000)\n"
+    "  --function-concurrency N  invocations of one function at once (as --concurrency)\n"
+    "  --event-retry-ms N      before the first retry of an Event invocation; the second waits twice as\n"
+    "                          long (60000)\n"
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
     "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
     "  --region NAME           as ARNs show it (us-east-1)\n"
@@ -37,6 +41,8 @@ enum option_code {
     OPTION_RUNTIMES,
     OPTION_IDLE_SECONDS,
     OPTION_CONCURRENCY,
+    OPTION_FUNCTION_CONCURRENCY,
+    OPTION_EVENT_RETRY_MS,
     OPTION_BLANKS,
     OPTION_USER,
     OPTION_REGION,
@@ -53,6 +59,8 @@ static const struct option OPTIONS[] = {
     {"runtimes", required_argument, NULL, OPTION_RUNTIMES},
     {"idle-seconds", required_argument, NULL, OPTION_IDLE_SECONDS},
     {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
+    {"function-concurrency", required_argument, NULL, OPTION_FUNCTION_CONCURRENCY},
+    {"event-retry-ms", required_argument, NULL, OPTION_EVENT_RETRY_MS},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
     {"user", required_argument, NULL, OPTION_USER},
     {"region", required_argument, NULL, OPTION_REGION},
@@ -194,6 +202,10 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 1, IDLE_SECONDS_MAX, &o->idle_seconds, "--idle-seconds");
     case OPTION_CONCURRENCY:
         return parse_number(optarg, 1, CONCURRENCY_MAX, &o->concurrency, "--concurrency");
+    case OPTION_FUNCTION_CONCURRENCY:
+        return parse_number(optarg, 1, CONCURRENCY_MAX, &o->function_concurrency, "--function-concurrency");
+    case OPTION_EVENT_RETRY_MS:
+        return parse_number(optarg, 1, EVENT_RETRY_MS_MAX, &o->event_retry_ms, "--event-retry-ms");
     case OPTION_BLANKS:
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
     case OPTION_USER:
@@ -233,6 +245,7 @@ int role_parse_options(struct role_options *o, int argc, char **argv)
         .account_id = "000000000000",
         .idle_seconds = 300,
         .concurrency = 1000,
+        .event_retry_ms = 60000,
         .blanks = 8,
         .log_level = LOG_LEVEL_INFO,
     };
