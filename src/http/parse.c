@@ -262,8 +262,6 @@ enum http_chunk_result http_chunks_feed(
     while (*used < len) {
         if (chunks->state == HTTP_CHUNK_DATA) {
             size_t take = len - *used < chunks->left ? len - *used : (size_t)chunks->left;
-            if (chunks->left > limit - out->len)
-                return HTTP_CHUNKS_TOO_LARGE;
             buffer_append(out, in + *used, take);
             *used += take;
             chunks->left -= take;
@@ -276,6 +274,8 @@ enum http_chunk_result http_chunks_feed(
             return HTTP_CHUNKS_BAD;
         if (at_end)
             return HTTP_CHUNKS_DONE;
+        if (chunks->state == HTTP_CHUNK_DATA && chunks->left > limit - out->len)
+            return HTTP_CHUNKS_TOO_LARGE;
     }
     return HTTP_CHUNKS_MORE;
 }
