@@ -1,3 +1,4 @@
+#define ERROR_HERE
 #include "base/error.h"
 
 #include <errno.h>

@@ -33,3 +33,10 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...) 
 int error_system(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Put "<prefix>: " before the text of an error that is already set, and return -1. */
 int error_prefix(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
+
+#if defined(__clang_analyzer__) && !defined(ERROR_HERE)
+/* What a static analyser of one file cannot see: these always return -1. */
+#define error_set(...) (error_set(__VA_ARGS__), -1)
+#define error_system(...) (error_system(__VA_ARGS__), -1)
+#define error_prefix(...) (error_prefix(__VA_ARGS__), -1)
+#endif
