@@ -137,20 +137,20 @@ static enum route route_of(
 
 /* ---- answers ---- */
 
-static const struct http_field json_type = {"Content-Type", "application/json"};
+static const struct http_field content_is_json = {"Content-Type", "application/json"};
 
 static void reply_error(
     struct http_exchange *exchange, unsigned status, const char *type, const char *message)
 {
     char body[512];
     int len = snprintf(body, sizeof body, "{\"errorMessage\":\"%s\",\"errorType\":\"%s\"}", message, type);
-    http_reply(exchange, status, &json_type, 1, body, (size_t)len);
+    http_reply(exchange, status, &content_is_json, 1, body, (size_t)len);
 }
 
 static void reply_accepted(struct http_exchange *exchange)
 {
     static const char body[] = "{\"status\":\"OK\"}\n";
-    http_reply(exchange, 202, &json_type, 1, body, sizeof body - 1);
+    http_reply(exchange, 202, &content_is_json, 1, body, sizeof body - 1);
 }
 
 static void reply_wrong_state(struct http_exchange *exchange, enum state from, const char *to)
@@ -411,8 +411,8 @@ static void handle_credentials(struct runtime_endpoint *endpoint, struct http_ex
 {
     const char *token = header_or_empty(exchange, "Authorization");
     if (endpoint->credentials_json != NULL && equals_secret(endpoint->credentials_token, token))
-        http_reply(
-            exchange, 200, &json_type, 1, endpoint->credentials_json, strlen(endpoint->credentials_json));
+        http_reply(exchange, 200, &content_is_json, 1, endpoint->credentials_json,
+            strlen(endpoint->credentials_json));
     else
         reply_error(exchange, 404, "CredentialsNotFound", "cannot get credentials for the provided token");
 }
