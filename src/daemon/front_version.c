@@ -105,7 +105,7 @@ static void version_retire(struct front_version *version, bool deleted)
     dispatch_pool_retire(version->pool); /* may free the version */
 }
 
-/* Logs of a deleted function stay, as they do on Lambda; their limits bound them. */
+/* When $LATEST is deleted, so is the function, and its logs go with it. */
 void front_retire(void *context, const struct catalog_function *function, bool deleted)
 {
     struct front *front = context;
@@ -117,6 +117,8 @@ void front_retire(void *context, const struct catalog_function *function, bool d
         front_warden_send_snapshot(front, WIRE_TEMPLATE_DROP, function->snapshot_id);
         front_warden_send_snapshot(front, WIRE_SNAPSHOT_DELETE, function->snapshot_id);
     }
+    if (deleted && function->number == 0)
+        logs_forget_function(front->logs, function->name);
 }
 
 /* ---- the dispatcher's effects ---- */

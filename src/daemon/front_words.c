@@ -3,7 +3,6 @@
 #include "daemon/front_private.h"
 #include "image/plan.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -127,8 +126,6 @@ static void on_log(void *context, uint32_t events)
 static int env_attach(struct front_env *env, struct error *err)
 {
     struct front *front = env->front;
-    if (fcntl(env->fd[WIRE_FD_LOG], F_SETFL, O_NONBLOCK) < 0)
-        return error_system(err, "cannot make a log pipe non-blocking");
     env->runtime = runtime_endpoint_new(front->http, env->fd[WIRE_FD_LISTENER], &runtime_callbacks, env,
         env->builds || env->mode == WIRE_THAW, err);
     if (!env->runtime)
@@ -173,7 +170,7 @@ void front_env_started(struct front *front, const struct wire_env_started *messa
 bool front_env_read_report(struct front_env *env, struct plan_report *report)
 {
     int fd = env->fd[WIRE_FD_REPORT];
-    if (env->mode != WIRE_THAW || fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+    if (env->mode != WIRE_THAW || fd < 0)
         return false;
     return read(fd, report, sizeof *report) == (ssize_t)sizeof *report && report->magic == PLAN_REPORT_MAGIC;
 }

@@ -69,8 +69,9 @@ enum wire_stamp {
 /* Descriptors that come with WIRE_ENV_STARTED when error.kind is ERROR_NONE, in this order. */
 enum wire_env_fd {
     WIRE_FD_LISTENER, /* listening at 127.0.0.1:9001 inside the sandbox: the runtime API */
-    WIRE_FD_LOG,      /* read end of the pipe that is the function's stdout and stderr */
-    WIRE_FD_REPORT,   /* read end: a thawed process's struct plan_report (see image/plan.h), or its failure */
+    WIRE_FD_LOG,      /* read end, non-blocking, of the pipe that is the function's stdout and stderr */
+    WIRE_FD_REPORT,   /* read end, non-blocking: a thawed process's struct plan_report (see image/plan.h), or
+                         its failure */
     WIRE_FD_MEMORY,   /* the cgroup's peak memory file: pread(0) gives bytes in decimal */
     WIRE_ENV_FD_COUNT
 };

@@ -205,6 +205,10 @@ void logs_disk_write(struct logs_stream *stream)
 {
     struct logs *logs = stream->logs;
     size_t done = 0;
+    if (stream->forgotten) {
+        stream->out.len = 0;
+        return;
+    }
     while (done < stream->out.len) {
         if (stream->fd < 0 && !file_open(stream))
             break;

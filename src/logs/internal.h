@@ -25,6 +25,7 @@ struct logs_stream {
     LIST_ENTRY(logs_stream) entry;
     SIMPLEQ_ENTRY(logs_stream) in_dirty;
     bool dirty;
+    bool forgotten;      /* its function was deleted: nothing of it goes to disk any more */
     int fd;              /* -1 until the first write, and after a failed one */
     uint64_t file_bytes; /* of the file that is open */
     struct buffer out;   /* stamped lines not written yet */

@@ -91,19 +91,19 @@ void logs_forget_function(struct logs *logs, const char *name)
 {
     if (!name_is_plain(name))
         return;
-    logs_flush(logs);
+    struct logs_stream *stream;
+    LIST_FOREACH(stream, &logs->streams, entry)
+    {
+        if (strcmp(stream->function->name, name) != 0)
+            continue;
+        stream->forgotten = true;
+        fd_close(&stream->fd);
+    }
     logs_disk_forget(logs, name);
     struct logs_function *function;
     LIST_FOREACH(function, &logs->functions, entry)
     if (strcmp(function->name, name) == 0)
-        break;
-    if (function == NULL)
-        return;
-    function->bytes = function->files = 0;
-    if (function->streams == 0) {
-        LIST_REMOVE(function, entry);
-        free(function);
-    }
+        function->bytes = function->files = 0;
 }
 
 static int stream_name(struct logs_stream *stream, const char *version, uint64_t wall_ms, struct error *err)

@@ -40,7 +40,7 @@ MUST_CHECK struct logs *logs_open(const struct logs_options *options, struct err
 void logs_close(struct logs *logs); /* flushes; streams and followers must be gone */
 /* Write what is buffered. The front calls it at the end of every turn of its loop. */
 void logs_flush(struct logs *logs);
-/* Remove all files of a deleted function. Streams still open go on into removed files. */
+/* Remove all files of a deleted function. Streams still open write no more. */
 void logs_forget_function(struct logs *logs, const char *function);
 
 /* `function` and `version` are names that Lambda allows; ERROR_INVALID when they could leave the folder. The
