@@ -45,6 +45,9 @@ MUST_CHECK int role_find_user(const char *name, uid_t *uid, gid_t *gid, struct e
 /* Opens (making what is missing) the data folder, locks it against a second daemon, makes the front's folders
  * in it. Returns its descriptor; *lock_fd is to stay open. Folders of the front end up owned by it. */
 MUST_CHECK int role_open_data(const char *path, uid_t uid, gid_t gid, int *lock_fd, struct error *err);
+/* Ask the kernel for quick moves between cgroups; the wish lasts while the returned descriptor is open. -1
+ * (said in the log) where it cannot be asked. */
+int role_favor_cgroup_moves(void);
 /* Starts the front with the descriptors; returns its pid, and *pidfd. */
 MUST_CHECK int role_start_front(
     char **argv, int warden_fd, int listen_fd, pid_t *pid, int *pidfd, struct error *err);

@@ -23,6 +23,7 @@
 struct service {
     int data_fd, lock_fd, listen_fd, code_fd;
     int warden_end, front_end; /* of the pair between the roles */
+    int quick_moves_fd;        /* see role_favor_cgroup_moves */
     struct store *store;
     struct sandbox_host *host;
 };
@@ -31,7 +32,8 @@ static void service_close(struct service *s)
 {
     sandbox_host_close(s->host);
     store_close(s->store);
-    int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd};
+    int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd,
+        &s->quick_moves_fd};
     for (size_t i = 0; i < countof(fds); i++)
         fd_close(fds[i]);
 }
@@ -114,6 +116,7 @@ static int open_service(struct service *s, const struct role_options *o, struct 
     const struct sandbox_host_options sandboxes = {.runtimes_dir = has_runtimes ? o->runtimes_dir : NULL,
         .uid = ROLE_SANDBOX_UID,
         .gid = ROLE_SANDBOX_UID};
+    s->quick_moves_fd = role_favor_cgroup_moves();
     s->host = sandbox_host_open(&sandboxes, err);
     if (s->host == NULL)
         return -1;
@@ -145,8 +148,13 @@ static int run_service(struct service *s, const struct role_options *o, char **a
 
 int role_run_warden(const struct role_options *o, char **argv)
 {
-    struct service s = {
-        .data_fd = -1, .lock_fd = -1, .listen_fd = -1, .code_fd = -1, .warden_end = -1, .front_end = -1};
+    struct service s = {.data_fd = -1,
+        .lock_fd = -1,
+        .listen_fd = -1,
+        .code_fd = -1,
+        .warden_end = -1,
+        .quick_moves_fd = -1,
+        .front_end = -1};
     struct error err = {0};
     log_open("thawd", o->log_level);
     if (geteuid() != 0) {
