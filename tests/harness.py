@@ -256,7 +256,7 @@ class Daemon:
         return done
 
     def environments(self):
-        return self.get("/thaw/v1/environments")
+        return self.get("/thaw/v1/environments")["environments"]
 
     def evict(self, name, version=None, templates=False):
         path = f"/thaw/v1/evict?function={name}"

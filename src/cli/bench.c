@@ -47,10 +47,10 @@ static enum cli_exit bench_version(
     bench->latest = (struct cli_target){.name = bench->version.name, .version = (char[]){"$LATEST"}};
     CLEANUP_FREE char *many = xasprintf("%ld thaws at once", bench->concurrency);
     const struct bench_series series[BENCH_KINDS] = {
-        [BENCH_COLD] = {.key = "cold", .title = "cold start"},
-        [BENCH_FIRST] = {.key = "thaw_first", .title = "first thaw (builds the template)"},
-        [BENCH_THAW] = {.key = "thaw", .title = "thaw"},
-        [BENCH_WARM] = {.key = "warm", .title = "warm invocation"},
+        [BENCH_COLD] = {.key = "cold", .start = "cold", .title = "cold start"},
+        [BENCH_FIRST] = {.key = "thaw_first", .start = "first", .title = "first thaw (builds the template)"},
+        [BENCH_THAW] = {.key = "thaw", .start = "thaw", .title = "thaw"},
+        [BENCH_WARM] = {.key = "warm", .start = "warm", .title = "warm invocation"},
         [BENCH_CONCURRENT] = {.key = "thaw_concurrent", .title = many},
     };
     memcpy(bench->series, series, sizeof series);

@@ -23,8 +23,10 @@ double bench_percentile(struct bench_samples *samples, unsigned percent);
 /* One kind of request, measured again and again. */
 struct bench_series {
     const char *key, *title;    /* "thaw", "thaw from a template" */
+    const char *start;          /* what the trace must call it: cold, first, thaw, warm; NULL: any of them */
     struct bench_samples total; /* as this client saw it, in microseconds */
-    /* The server's own account of each (X-Thaw-Trace), in the order in which names were first seen. */
+    /* The server's own account of each (X-Thaw-Trace), in microseconds; names in the order of their coming.
+     */
     struct {
         char name[BENCH_PHASE_NAME];
         struct bench_samples samples;

@@ -26,12 +26,12 @@ void bench_progress(const char *what, size_t done, size_t all)
     fprintf(stderr, "\r\033[K[%.*s%.*s] %s %zu/%zu", filled, full, WIDTH - filled, empty, what, done, all);
 }
 
-static void add_row(struct table *table, const char *title, struct bench_samples *samples, double unit)
+static void add_row(struct table *table, const char *title, struct bench_samples *samples)
 {
     table_add(table, "%s", title);
     table_add(table, "%zu", samples->count);
     for (size_t i = 0; i < countof(columns); i++)
-        table_add(table, "%.3f", bench_percentile(samples, columns[i].percent) / unit);
+        table_add(table, "%.3f", bench_percentile(samples, columns[i].percent) / 1e3);
 }
 
 static void print_totals(struct bench *bench)
@@ -40,24 +40,19 @@ static void print_totals(struct bench *bench)
         table_new("end to end, milliseconds|>runs|>median|>p90|>p99|>min|>max");
     for (int kind = 0; kind < BENCH_KINDS; kind++)
         if (bench->series[kind].total.count > 0)
-            add_row(table, bench->series[kind].title, &bench->series[kind].total, 1e3);
+            add_row(table, bench->series[kind].title, &bench->series[kind].total);
     table_print(table, stdout);
 }
 
-/* "descriptors_us" is "descriptors", in microseconds; a name without a unit is a count of something. */
 static void print_phases(struct bench_series *series)
 {
     if (series->phase_count == 0)
         return;
-    CLEANUP_FREE char *headings = xasprintf("%s, by phase|>runs|>median|>p90|>p99|>min|>max", series->title);
+    CLEANUP_FREE char *headings =
+        xasprintf("%s, by phase, milliseconds|>runs|>median|>p90|>p99|>min|>max", series->title);
     CLEANUP_TABLE struct table *table = table_new(headings);
-    for (size_t i = 0; i < series->phase_count; i++) {
-        char *name = series->phase[i].name, *suffix = strstr(name, "_us");
-        bool is_time = suffix && suffix[3] == 0;
-        CLEANUP_FREE char *title =
-            is_time ? xasprintf("%.*s (ms)", (int)(suffix - name), name) : xstrdup(name);
-        add_row(table, title, &series->phase[i].samples, is_time ? 1e3 : 1);
-    }
+    for (size_t i = 0; i < series->phase_count; i++)
+        add_row(table, series->phase[i].name, &series->phase[i].samples);
     putchar('\n');
     table_print(table, stdout);
 }
@@ -117,7 +112,7 @@ void bench_print_json(struct bench *bench)
         json_object_set_new(one, "total_us", samples_json(&series->total));
         for (size_t i = 0; i < series->phase_count; i++)
             json_object_set_new(phases, series->phase[i].name, samples_json(&series->phase[i].samples));
-        json_object_set_new(one, "phases", phases);
+        json_object_set_new(one, "phases_us", phases);
         json_object_set_new(one, "started_otherwise", json_integer((json_int_t)series->others));
         json_object_set_new(out, series->key, one);
     }

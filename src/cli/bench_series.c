@@ -60,10 +60,11 @@ static void add_trace(struct bench_series *series, const char *text)
     json_t *trace = json_loads(text, 0, NULL);
     const char *name;
     json_t *value;
-    json_object_foreach(trace, name, value) if (json_is_number(value))
-        add_phase(series, name, json_number_value(value));
+    json_object_foreach (trace, name, value)
+        if (json_is_number(value))
+            add_phase(series, name, json_number_value(value));
     const char *start = json_string_value(json_object_get(trace, "start"));
-    if (start && strncmp(start, series->key, strlen(start)) != 0)
+    if (start && series->start && strcmp(start, series->start) != 0)
         series->others++;
     json_decref(trace);
 }

@@ -45,8 +45,7 @@ static int add_versions(struct client *client, const char *name, json_t *out, st
         return -1;
     size_t i;
     json_t *version;
-    json_array_foreach(versions, i, version)
-    {
+    json_array_foreach (versions, i, version) {
         CLEANUP_FREE char *one = configuration_path(name, text_of(version, "Version"));
         json_t *configuration = client_get_json(client, one, err);
         if (!configuration) {
@@ -69,19 +68,29 @@ static const char *snap_start_text(const json_t *version)
     return strcmp(text_of(version, "Version"), "$LATEST") == 0 ? "when published" : "not yet";
 }
 
-static void print_versions(const json_t *versions)
+static size_t count_environments(const json_t *environments, const json_t *version)
+{
+    size_t i, count = 0;
+    json_t *environment;
+    json_array_foreach (environments, i, environment)
+        count += strcmp(text_of(environment, "function"), text_of(version, "FunctionName")) == 0 &&
+                 strcmp(text_of(environment, "version"), text_of(version, "Version")) == 0;
+    return count;
+}
+
+static void print_versions(const json_t *versions, const json_t *environments)
 {
     CLEANUP_TABLE struct table *table =
-        table_new("FUNCTION|>VERSION|STATE|SNAPSTART|RUNTIME|>MEMORY|>CODE|MODIFIED|REASON");
+        table_new("FUNCTION|>VERSION|STATE|SNAPSTART|>ALIVE|RUNTIME|>MEMORY|>CODE|MODIFIED|REASON");
     size_t i;
     json_t *version;
-    json_array_foreach(versions, i, version)
-    {
+    json_array_foreach (versions, i, version) {
         char size[SIZE_TEXT];
         table_add(table, "%s", text_of(version, "FunctionName"));
         table_add(table, "%s", text_of(version, "Version"));
         table_add(table, "%s", text_of(version, "State"));
         table_add(table, "%s", snap_start_text(version));
+        table_add(table, "%zu", count_environments(environments, version));
         table_add(table, "%s", text_of(version, "Runtime"));
         table_add(table, "%lld MB", (long long)json_integer_value(json_object_get(version, "MemorySize")));
         table_add(table, "%s", size_text(size, json_number_value(json_object_get(version, "CodeSize"))));
@@ -91,11 +100,9 @@ static void print_versions(const json_t *versions)
     table_print(table, stdout);
 }
 
-static int show_functions(const struct cli_options *options, const char *only, bool json, struct error *err)
+/* The configurations of every version of `only`, or of all functions. Returns a new array, or NULL. */
+static json_t *gather(struct client *client, const char *only, struct error *err)
 {
-    CLEANUP_CLIENT struct client *client = client_new(options, err);
-    if (!client)
-        return -1;
     json_t *versions = json_array();
     int failed = 0;
     if (only) {
@@ -103,22 +110,36 @@ static int show_functions(const struct cli_options *options, const char *only, b
     } else {
         json_t *functions = list_all(client, "/2015-03-31/functions", "Functions", err);
         failed = functions ? 0 : -1;
-        size_t i;
-        json_t *function;
-        json_array_foreach(functions, i, function) if (!failed) failed =
-            add_versions(client, text_of(function, "FunctionName"), versions, err);
+        for (size_t i = 0; !failed && i < json_array_size(functions); i++)
+            failed =
+                add_versions(client, text_of(json_array_get(functions, i), "FunctionName"), versions, err);
         json_decref(functions);
     }
-    if (!failed && json)
-        json_dumpf(versions, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    else if (!failed && json_array_size(versions) == 0)
-        fputs("There are no functions yet. 'aws lambda create-function' makes one.", stderr);
-    else if (!failed)
-        print_versions(versions);
-    if (!failed && (json || json_array_size(versions) == 0))
-        putchar('\n');
+    if (!failed)
+        return versions;
     json_decref(versions);
-    return failed;
+    return NULL;
+}
+
+static int show_functions(const struct cli_options *options, const char *only, bool json, struct error *err)
+{
+    CLEANUP_CLIENT struct client *client = client_new(options, err);
+    if (!client)
+        return -1;
+    json_t *versions = gather(client, only, err);
+    json_t *alive = versions ? client_get_json(client, "/thaw/v1/environments", err) : NULL;
+    if (alive && json) {
+        json_dumpf(versions, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        putchar('\n');
+    } else if (alive && json_array_size(versions) == 0) {
+        fputs("There are no functions yet. 'aws lambda create-function' makes one.\n", stderr);
+    } else if (alive) {
+        print_versions(versions, json_object_get(alive, "environments"));
+    }
+    int result = alive ? 0 : -1;
+    json_decref(versions);
+    json_decref(alive);
+    return result;
 }
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
@@ -143,12 +164,14 @@ const struct cli_command command_functions = {
     .name = "functions",
     .arguments = "[NAME] [--json]",
     .summary = "List functions with their versions, states and SnapStart",
-    .details = "SNAPSTART says 'frozen' when new environments of that version are thawed from a snapshot.\n"
-               "\n"
-               "  --json   the configurations as the Lambda API gives them, as one JSON array\n"
-               "\n"
-               "examples:\n"
-               "  thaw functions\n"
-               "  thaw functions pets --json | jq '.[].State'\n",
+    .details =
+        "SNAPSTART says 'frozen' when new environments of that version are thawed from a snapshot; ALIVE\n"
+        "counts the environments that there are now.\n"
+        "\n"
+        "  --json   the configurations as the Lambda API gives them, as one JSON array\n"
+        "\n"
+        "examples:\n"
+        "  thaw functions\n"
+        "  thaw functions pets --json | jq '.[].State'\n",
     .run = run,
 };
