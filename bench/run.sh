@@ -75,5 +75,5 @@ ab -q -n 1000 -c 50 -k -p examples/python-pets/event.json -T application/json \
 printf '```\n'
 
 printf '\n### Memory of one more idle clone of python-pets\n\n```\n'
-scripts/clone-memory.sh "$server" pets 1 20
+/usr/bin/python3 bench/clone_memory.py "$server" pets 1 examples/python-pets/event.json
 printf '```\n'
