@@ -54,7 +54,7 @@ runtime=$(basename "$(readlink -f /usr/bin/python3)")
 mkdir "$work/empty-python" "$work/empty-c"
 echo 'def handler(event, context): return None' >"$work/empty-python/app.py"
 (cd "$work/empty-python" && zip -q -X "$work/empty-python.zip" app.py)
-gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" bench/empty-c/bootstrap.c
+gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" examples/provided-c/bootstrap.c
 (cd "$work/empty-c" && zip -q -X "$work/empty-c.zip" bootstrap)
 deploy pets "$runtime" app.handler "$work/pets.zip"
 deploy empty-python "$runtime" app.handler "$work/empty-python.zip"

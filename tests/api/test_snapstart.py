@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import re
+import subprocess
 import time
 
 import pytest
@@ -320,54 +321,13 @@ def test_many_thaws_leave_nothing(make_function, server):
 
 
 def test_a_provided_runtime_is_frozen_too(make_function, tmp_path):
-    import subprocess
-    source = tmp_path / "bootstrap.c"
-    source.write_text(PROVIDED)
+    source = harness.ROOT / "examples/provided-c/bootstrap.c"
     subprocess.run(["gcc", "-O2", "-o", tmp_path / "bootstrap", source], check=True)
-    function = make_function(runtime="provided.al2023", handler="x", snap_start=True,
+    function = make_function(runtime="provided.al2023", handler="none", snap_start=True,
                              files={"bootstrap": (tmp_path / "bootstrap").read_bytes()})
     version = function.publish()
     for _ in range(3):
         function.evict(version)
-        assert function.call(None, version) == {"count": 1}
-        assert function.call(None, version) == {"count": 2}
-
-
-# The smallest runtime there is: it keeps one connection, is frozen inside its GET, and knows no hooks.
-PROVIDED = r"""
-#include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <unistd.h>
-static int fd; static char buf[65536];
-static void request(const char *text) {
-    if (write(fd, text, strlen(text)) < 0) exit(1);
-    size_t len = 0; char *end = NULL;
-    do {
-        ssize_t got = read(fd, buf + len, sizeof buf - 1 - len);
-        if (got <= 0) exit(2);
-        len += got; buf[len] = 0; end = strstr(buf, "\r\n\r\n");
-    } while (!end);
-    char *length = strcasestr(buf, "\r\nContent-Length:");
-    size_t want = (end + 4 - buf) + (length ? strtoul(length + 17, NULL, 10) : 0);
-    while (len < want) { ssize_t got = read(fd, buf + len, sizeof buf - 1 - len); if (got <= 0) exit(3); len += got; }
-}
-int main(void) {
-    fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr.s_addr = htonl(0x7f000001)};
-    if (connect(fd, (void *)&to, sizeof to)) exit(4);
-    for (int count = 1;; count++) {
-        request("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n");
-        char *id = strcasestr(buf, "lambda-runtime-aws-request-id:"), out[512], body[64];
-        if (!id) exit(5);
-        id += 30; while (*id == ' ') id++; id[36] = 0;
-        sprintf(body, "{\"count\": %d}", count);
-        sprintf(out, "POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s",
-                id, strlen(body), body);
-        request(out);
-    }
-}
-"""
-PROVIDED = "#define _GNU_SOURCE\n" + PROVIDED
+        assert "RESTORE_START" in function.raw(None, version, LogType="Tail")["Log"]
+        answer = function.raw(None, version, LogType="Tail")
+        assert "RESTORE_START" not in answer["Log"] and "FunctionError" not in answer
