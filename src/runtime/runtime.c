@@ -16,8 +16,8 @@
  *
  * 1. `parked` is set only in Ready (a next) and RestoreReady (a restore/next); it is NULL there when the
  *    connection that was parked ended: then the next request of the kind parks again.
- * 2. There is an event (`event.id` set) in Running only, or in Ready when it was delivered while nothing was
- *    parked; the next `next` then gets it.
+ * 2. There is an event in hand (`event.id` set) in Running; and, in other states, when it was delivered while
+ *    nothing was parked: then the next `next` gets it.
  * 3. A response, an error or a too long response is told to the owner at most once for each event, with the
  *    event's own id, and the state has left Running before the owner hears of it.
  * 4. After a callback the endpoint may be gone: only the exchange (see http.h) is touched after one. */

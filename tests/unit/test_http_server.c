@@ -256,7 +256,7 @@ static const char *hear(int fd, const char *end)
     return text;
 }
 
-static void assert_holds(const char *text, const char *part)
+static __attribute__((noinline)) void assert_holds(const char *text, const char *part)
 {
     if (strstr(text, part) == NULL)
         fail_msg("no \"%s\" in \"%s\"", part, text);
