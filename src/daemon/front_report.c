@@ -38,7 +38,8 @@ void front_log_start_of_env(struct front_env *env)
 
 static uint64_t init_ns(const struct front_env *env)
 {
-    return since(env->ready_ns ? env->ready_ns : clock_monotonic_ns(), env->started_ns);
+    uint64_t began_ns = env->stamp_ns[WIRE_STAMP_FORKED];
+    return since(env->ready_ns ? env->ready_ns : clock_monotonic_ns(), began_ns ? began_ns : env->started_ns);
 }
 
 static uint64_t restore_ns(const struct front_env *env)

@@ -77,9 +77,9 @@ static bool name_is_plain(const char *name)
 static struct logs_function *function_find(struct logs *logs, const char *name)
 {
     struct logs_function *function;
-    LIST_FOREACH(function, &logs->functions, entry)
-    if (strcmp(function->name, name) == 0)
-        return function;
+    LIST_FOREACH (function, &logs->functions, entry)
+        if (strcmp(function->name, name) == 0)
+            return function;
     function = xcalloc(1, sizeof *function);
     snprintf(function->name, sizeof function->name, "%s", name);
     LIST_INSERT_HEAD(&logs->functions, function, entry);
@@ -92,8 +92,7 @@ void logs_forget_function(struct logs *logs, const char *name)
     if (!name_is_plain(name))
         return;
     struct logs_stream *stream;
-    LIST_FOREACH(stream, &logs->streams, entry)
-    {
+    LIST_FOREACH (stream, &logs->streams, entry) {
         if (strcmp(stream->function->name, name) != 0)
             continue;
         stream->forgotten = true;
@@ -101,9 +100,9 @@ void logs_forget_function(struct logs *logs, const char *name)
     }
     logs_disk_forget(logs, name);
     struct logs_function *function;
-    LIST_FOREACH(function, &logs->functions, entry)
-    if (strcmp(function->name, name) == 0)
-        function->bytes = function->files = 0;
+    LIST_FOREACH (function, &logs->functions, entry)
+        if (strcmp(function->name, name) == 0)
+            function->bytes = function->files = 0;
 }
 
 static int stream_name(struct logs_stream *stream, const char *version, uint64_t wall_ms, struct error *err)
@@ -252,7 +251,8 @@ void logs_stream_complete(struct logs_stream *stream, uint64_t wall_ms)
     note_dropped(stream, wall_ms);
 }
 
-/* A bucket that fills at rate_bytes a second up to burst_bytes. */
+/* A bucket that fills at rate_bytes a second up to burst_bytes. Once it was empty it must be half full again,
+ * so that a flood leaves long gaps with a note each, and not a note for every line. */
 static bool take_tokens(struct logs_stream *stream, uint64_t wall_ms, size_t len)
 {
     const struct logs_options *options = &stream->logs->options;
@@ -263,7 +263,9 @@ static bool take_tokens(struct logs_stream *stream, uint64_t wall_ms, size_t len
             stream->tokens + more < options->burst_bytes ? stream->tokens + more : options->burst_bytes;
     }
     stream->tokens_at_ms = wall_ms;
-    if (stream->tokens < len)
+    uint64_t half =
+        (options->rate_bytes < options->burst_bytes ? options->rate_bytes : options->burst_bytes) / 2;
+    if (stream->tokens < len || (stream->dropped > 0 && stream->tokens < half))
         return false;
     stream->tokens -= len;
     return true;
