@@ -49,8 +49,6 @@ struct catalog_config {
     char *log_level_app;    /* "" with Text */
     char *log_level_system; /* "" with Text */
     char *log_group;        /* /aws/lambda/NAME unless set */
-    char *dead_letter_arn;  /* "" */
-    char *kms_key_arn;      /* "" */
 };
 void catalog_config_copy(struct catalog_config *to, const struct catalog_config *from); /* NULL becomes "" */
 void catalog_config_free(struct catalog_config *config);

@@ -93,8 +93,6 @@ static const struct {
     {"log_level_app", offsetof(struct catalog_config, log_level_app)},
     {"log_level_system", offsetof(struct catalog_config, log_level_system)},
     {"log_group", offsetof(struct catalog_config, log_group)},
-    {"dead_letter_arn", offsetof(struct catalog_config, dead_letter_arn)},
-    {"kms_key_arn", offsetof(struct catalog_config, kms_key_arn)},
 };
 
 static const struct {

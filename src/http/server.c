@@ -689,6 +689,11 @@ const char *http_path(const struct http_exchange *exchange)
     return exchange->head.path;
 }
 
+const char *http_query_text(const struct http_exchange *exchange)
+{
+    return exchange->head.query;
+}
+
 const char *http_query(const struct http_exchange *exchange, const char *name)
 {
     char *value = http_decode_query(exchange->head.query, name);

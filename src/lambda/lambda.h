@@ -21,6 +21,7 @@ struct lambda_options {
     const char *const *runtimes;
     size_t runtime_count;
     uint32_t concurrency_limit; /* shown by GetAccountSettings */
+    uint32_t code_grace_ms;     /* how long a package outlives its last version; 0: long enough */
     /* Optional: told about trouble that no client sees (a package that could not be removed, say). */
     void (*warn)(void *context, const struct error *err);
     void *warn_context;
