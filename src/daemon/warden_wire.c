@@ -120,6 +120,8 @@ static int receive_one(struct warden *w, struct error *err)
     int fds[FD_MESSAGE_MAX];
     size_t fd_count;
     ssize_t len = fd_recv_message(w->options->wire_fd, packet, sizeof packet, fds, &fd_count, err);
+    if (len < 0 && err->errno_value == ECONNRESET)
+        len = 0; /* it closed with messages of ours unread, as it does when it ends */
     if (len < 0)
         return -1;
     uint64_t received_ns = clock_monotonic_ns();
