@@ -47,7 +47,7 @@ build_into() {
     shift
     mkdir -p "$folder"
     # Meson reads the lists of sources when it configures, so a file that came or went means: configure again.
-    list=$(find src runtimes tests -name '*.c' -o -name '*.S' -o -name meson.build | LC_ALL=C sort)
+    list=$(find src tests -name '*.c' -o -name '*.S' -o -name meson.build | LC_ALL=C sort)
     if [ ! -f "$folder/build.ninja" ]; then
         say "configuring $folder"
         quietly "$folder/setup.log" meson setup "$folder" "$@"
@@ -87,5 +87,5 @@ find_aws_cli() {
 }
 
 c_files() { # every C file of ours, NUL-separated
-    find src runtimes tests examples bench \( -name '*.c' -o -name '*.h' \) -print0 | LC_ALL=C sort -z
+    find src tests examples \( -name '*.c' -o -name '*.h' \) -print0 | LC_ALL=C sort -z
 }
