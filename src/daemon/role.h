@@ -13,7 +13,6 @@
 
 #define ROLE_FRONT_UID 60901   /* the front's user and group where there is no user `thaw` */
 #define ROLE_SANDBOX_UID 60902 /* the functions' user and group */
-#define ROLE_DRAIN_SECONDS 10
 
 /* Where the front finds its descriptors. */
 enum role_front_fd { ROLE_FD_WARDEN = 3, ROLE_FD_LISTEN, ROLE_FD_COUNT };
@@ -25,7 +24,7 @@ struct role_options {
     const char *runtimes_dir; /* never NULL after parsing; the folder may still be missing */
     const char *user;         /* NULL: see ROLE_FRONT_UID */
     const char *region, *account_id;
-    uint32_t idle_seconds, concurrency, blanks;
+    uint32_t idle_seconds, concurrency, blanks, drain_seconds;
     uint32_t function_concurrency, event_retry_ms; /* function_concurrency 0: as concurrency */
     enum log_level log_level;
     struct sockaddr_storage listen_address;
@@ -48,6 +47,9 @@ MUST_CHECK int role_open_data(const char *path, uid_t uid, gid_t gid, int *lock_
 /* Ask the kernel for quick moves between cgroups; the wish lasts while the returned descriptor is open. -1
  * (said in the log) where it cannot be asked. */
 int role_favor_cgroup_moves(void);
+/* A process that cleans up behind a warden that was killed. */
+MUST_CHECK int role_start_undertaker(pid_t *pid, struct error *err);
+void role_end_undertaker(pid_t pid); /* 0 is fine */
 /* Starts the front with the descriptors; returns its pid, and *pidfd. */
 MUST_CHECK int role_start_front(
     char **argv, int warden_fd, int listen_fd, pid_t *pid, int *pidfd, struct error *err);

@@ -40,7 +40,7 @@ int role_run_front(const struct role_options *options)
         .concurrency = options->concurrency,
         .function_concurrency = options->function_concurrency,
         .event_retry_ms = options->event_retry_ms,
-        .drain_seconds = ROLE_DRAIN_SECONDS,
+        .drain_seconds = options->drain_seconds,
         .log_level = options->log_level,
     };
     return front_run(&front);

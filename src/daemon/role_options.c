@@ -12,6 +12,7 @@
 
 #define BLANKS_MAX 256
 #define CONCURRENCY_MAX 4000
+#define DRAIN_SECONDS_MAX 900
 #define IDLE_SECONDS_MAX (7 * 24 * 3600)
 #define EVENT_RETRY_MS_MAX (6 * 3600 * 1000)
 
@@ -29,6 +30,7 @@ static const char USAGE[] =
     "  --event-retry-ms N      before the first retry of an Event invocation; the second waits twice as\n"
     "                          long (60000)\n"
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
+    "  --drain SECONDS         running invocations may take this long when it is stopped (10)\n"
     "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
     "  --region NAME           as ARNs show it (us-east-1)\n"
     "  --account-id DIGITS     as ARNs show it (000000000000)\n"
@@ -44,6 +46,7 @@ enum option_code {
     OPTION_FUNCTION_CONCURRENCY,
     OPTION_EVENT_RETRY_MS,
     OPTION_BLANKS,
+    OPTION_DRAIN,
     OPTION_USER,
     OPTION_REGION,
     OPTION_ACCOUNT_ID,
@@ -62,6 +65,7 @@ static const struct option OPTIONS[] = {
     {"function-concurrency", required_argument, NULL, OPTION_FUNCTION_CONCURRENCY},
     {"event-retry-ms", required_argument, NULL, OPTION_EVENT_RETRY_MS},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
+    {"drain", required_argument, NULL, OPTION_DRAIN},
     {"user", required_argument, NULL, OPTION_USER},
     {"region", required_argument, NULL, OPTION_REGION},
     {"account-id", required_argument, NULL, OPTION_ACCOUNT_ID},
@@ -208,6 +212,8 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 1, EVENT_RETRY_MS_MAX, &o->event_retry_ms, "--event-retry-ms");
     case OPTION_BLANKS:
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
+    case OPTION_DRAIN:
+        return parse_number(optarg, 0, DRAIN_SECONDS_MAX, &o->drain_seconds, "--drain");
     case OPTION_USER:
         o->user = optarg;
         return -1;
@@ -247,6 +253,7 @@ int role_parse_options(struct role_options *o, int argc, char **argv)
         .concurrency = 1000,
         .event_retry_ms = 60000,
         .blanks = 8,
+        .drain_seconds = 10,
         .log_level = LOG_LEVEL_INFO,
     };
     int code;

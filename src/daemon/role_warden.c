@@ -26,11 +26,13 @@ struct service {
     int quick_moves_fd;        /* see role_favor_cgroup_moves */
     struct store *store;
     struct sandbox_host *host;
+    pid_t undertaker;
 };
 
 static void service_close(struct service *s)
 {
     sandbox_host_close(s->host);
+    role_end_undertaker(s->undertaker);
     store_close(s->store);
     int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd,
         &s->quick_moves_fd};
@@ -106,6 +108,8 @@ static int open_service(struct service *s, const struct role_options *o, struct 
     s->listen_fd = open_listener(o, err);
     if (s->listen_fd < 0)
         return -1;
+    if (role_start_undertaker(&s->undertaker, err) < 0)
+        return -1;
     s->store = store_open(s->data_fd, err);
     if (s->store == NULL)
         return error_prefix(err, "%s", o->data_dir);
@@ -132,7 +136,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
         .wire_fd = s->warden_end,
         .blanks = o->blanks,
         .environments = o->concurrency,
-        .drain_seconds = ROLE_DRAIN_SECONDS,
+        .drain_seconds = o->drain_seconds,
         .sandbox_uid = ROLE_SANDBOX_UID,
         .sandbox_gid = ROLE_SANDBOX_UID,
     };
