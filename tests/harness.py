@@ -107,6 +107,8 @@ class Daemon:
         self.data = pathlib.Path(data or tempfile.mkdtemp(prefix="thaw-test-"))
         os.chmod(self.data, 0o755)
         self.arguments = [str(a) for a in arguments]
+        if BUILD.parent != ROOT:  # else thawd finds them beside itself
+            self.arguments += ["--runtimes", str(ROOT / "runtimes")]
         self.log_path = pathlib.Path(log or tempfile.mkstemp(prefix="thawd-", suffix=".log")[1])
         self.process = None
         self.port = free_port()

@@ -10,6 +10,7 @@
 #define DEFAULT_ENDPOINT "http://127.0.0.1:8429"
 
 static const struct cli_command *const commands[] = {
+    &command_doctor,
     &command_functions,
     &command_invoke,
     &command_logs,

@@ -177,6 +177,8 @@ static int inside_calls(void)
 {
     NEED(syscall(SYS_clone3, NULL, 0) < 0 && errno == ENOSYS);
     NEED(syscall(425 /* io_uring_setup */, 1, NULL) < 0 && errno == ENOSYS);
+    NEED(syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 0 && errno == ENOSYS);
+    NEED(pkey_alloc(0, 0) < 0 && errno == ENOSYS);
     NEED(syscall(999) < 0 && errno == ENOSYS);
     NEED(syscall(SYS_setns, 0, 0) < 0 && errno == EPERM);
     NEED(syscall(SYS_unshare, CLONE_NEWUSER) < 0 && errno == EPERM);
