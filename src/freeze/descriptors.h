@@ -10,10 +10,11 @@
 #include <sys/stat.h>
 
 #define DESCRIPTORS_PARKED_MAX 16 /* numbers above the process's own that the plan may use meanwhile */
-#define DESCRIPTORS_CONTENT_MAX (256ull << 20) /* bytes of deleted files, memfds and shared memory together \
-                                                */
-#define DESCRIPTORS_MESSAGE_MAX (1u << 20)     /* one queued message */
-#define DESCRIPTORS_QUEUE_MAX (8u << 20)       /* all queued bytes of one socket */
+#define DESCRIPTORS_CONTENT_MAX \
+    (256ull << 20)                         /* bytes of deleted files, memfds and shared memory together \
+                                            */
+#define DESCRIPTORS_MESSAGE_MAX (1u << 20) /* one queued message */
+#define DESCRIPTORS_QUEUE_MAX (8u << 20)   /* all queued bytes of one socket */
 
 struct description;
 struct descriptors;
@@ -48,9 +49,9 @@ struct descriptors {
     struct freeze *f;
     struct image *image;
     struct description *list; /* in the order of their first numbers */
-    size_t count;
-    int max_fd;    /* -1: none is open */
-    uint8_t *used; /* by number: whether the plan, at this point, has something there */
+    size_t count, capacity;   /* the list does not move */
+    int max_fd;               /* -1: none is open */
+    uint8_t *used;            /* by number: whether the plan, at this point, has something there */
     size_t used_size;
     int subject;      /* the descriptor that is being restored, for the plan's error texts */
     int root_fd;      /* the process's root, for looking at files as it sees them */
@@ -74,6 +75,8 @@ int descriptors_next(const struct descriptors *d); /* the lowest that is free no
 int descriptors_expect(struct descriptors *d, struct plan_op *op);
 int descriptors_take(struct descriptors *d); /* the same, for calls that create several */
 void descriptors_close(struct descriptors *d, int fd);
+/* The plan has put something at this very number. */
+void descriptors_occupy(struct descriptors *d, int fd);
 /* Whether something that is created now should be close-on-exec to fit its place. */
 bool descriptors_cloexec_for(const struct description *o, int at);
 
@@ -108,8 +111,8 @@ void descriptors_note(struct descriptors *d, const struct description *o, const 
 
 /* Contents of a file that is reachable as our descriptor `source`: ops that write its data, not its holes,
  * to the clone's descriptor `at`, and set its length. */
-MUST_CHECK int descriptors_write_contents(
-    struct descriptors *d, struct plan *plan, int source, int at, uint64_t size, struct error *err);
+MUST_CHECK int descriptors_write_contents(struct freeze *f, struct plan *plan, int source, struct plan_arg at,
+    uint64_t size, uint64_t *total, struct error *err);
 
 /* The kinds, and what their files share. */
 extern const struct descriptor_kind descriptor_kind_file, descriptor_kind_folder, descriptor_kind_path,
@@ -117,6 +120,18 @@ extern const struct descriptor_kind descriptor_kind_file, descriptor_kind_folder
     descriptor_kind_pipe, descriptor_kind_fifo, descriptor_kind_eventfd, descriptor_kind_timerfd,
     descriptor_kind_signalfd, descriptor_kind_inotify, descriptor_kind_epoll, descriptor_kind_unix,
     descriptor_kind_tcp, descriptor_kind_udp, descriptor_kind_netlink;
+
+/* A file that has lost its name, made again at `*path` (in the data area; the caller's plan must unlink it
+ * when all who need it have opened it): returns the number of a read-write descriptor of it, close-on-exec as
+ * told. */
+MUST_CHECK int descriptors_make_deleted(struct descriptors *d, const char *link, const struct stat *st,
+    int source, bool close_on_exec, uint64_t *path, struct error *err);
+MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, const struct stat *st,
+    int source, bool close_on_exec, struct error *err);
+/* Append `from` to `to`. */
+void descriptors_append_plan(struct plan *to, const struct plan *from);
+void freeze_forget_descriptors(struct freeze *f);
+void socket_forget_table(void *sockets);
 
 /* /tmp (tmp_files.c). */
 struct tmp_files;

@@ -302,10 +302,10 @@ static void plan_final_state(struct freeze *f, struct plan *plan, const struct m
 static void note_mapping(struct freeze *f, const struct mapping *m)
 {
     struct image *image = f->image;
-    enum image_mapping_kind kind = is_special(m)                           ? IMAGE_SPECIAL
+    enum image_mapping_kind kind = is_special(m)                              ? IMAGE_SPECIAL
                                    : m->shared && freeze_handles_shared(f, m) ? IMAGE_SHARED
-                                   : m->path[0] == '/'                     ? IMAGE_FILE
-                                                                           : IMAGE_ANONYMOUS;
+                                   : m->path[0] == '/'                        ? IMAGE_FILE
+                                                                              : IMAGE_ANONYMOUS;
     image->mappings = xrealloc(image->mappings, (image->mapping_count + 1) * sizeof *image->mappings);
     image->mappings[image->mapping_count++] = (struct image_mapping){
         .start = m->start,

@@ -24,8 +24,8 @@ MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
 /* Queued signals, of thread `index` or (shared) of the process: the plan sends them again to oneself. */
 MUST_CHECK int freeze_pending_signals(
     struct freeze *f, size_t index, bool shared, struct plan *plan, struct error *err);
-/* The contents of /tmp into the process plan, before descriptors, which may be open on them. (Private mappings of such
- * files need nothing: freeze_memory makes them anonymous memory with the files' bytes.) */
+/* The contents of /tmp into the process plan, before descriptors, which may be open on them. (Private
+ * mappings of such files need nothing: freeze_memory makes them anonymous memory with the files' bytes.) */
 MUST_CHECK int freeze_tmp_files(struct freeze *f, struct error *err);
 /* Every open descriptor into the process plan; sets image->descriptor_floor. */
 MUST_CHECK int freeze_descriptors(struct freeze *f, struct error *err);

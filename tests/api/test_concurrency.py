@@ -68,7 +68,7 @@ def test_the_limit_is_said_with_429(new_daemon, make_function):
 
 
 def test_idle_environments_are_reclaimed(new_daemon, make_function):
-    daemon = new_daemon(arguments=["--idle-seconds", "1"]).start()
+    daemon = new_daemon(arguments=["--idle", "1"]).start()
     function = make_function("count = 0\ndef handler(e, c):\n    global count\n    count += 1\n    return count",
                              on=daemon)
     assert [function.call(), function.call()] == [1, 2]

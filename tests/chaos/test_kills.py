@@ -140,7 +140,7 @@ def check_everything_is_there(daemon, acknowledged, told):
 
 def test_a_frozen_front_does_not_stop_the_end(new_daemon, make_function):
     """A front that does not answer SIGTERM (stopped, here) is ended by the warden after a while."""
-    daemon = new_daemon().start()
+    daemon = new_daemon(arguments=["--drain", "1"]).start()
     function = make_function(SOURCE, on=daemon)
     assert function.call(1) == 1
     front = daemon.roles()["front"]

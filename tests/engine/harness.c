@@ -2,6 +2,7 @@
 #include "arena.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "freeze/freeze.h"
 #include "image/image.h"
@@ -274,13 +275,6 @@ static void read_report(const struct image *image, struct clone *c)
     close(c->report);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Makes one clone, and takes its connection with the request that was replayed. */
 static void clone_start(
     struct clone *c, struct template *t, const struct image *image, const struct original *o)
@@ -300,7 +294,7 @@ static void clone_start(
     args.slots[PLAN_SLOT_REPORT] = report[1];
     args.slots[PLAN_SLOT_LOG] = log[1];
     args.slots[PLAN_SLOT_CODE] = code_tree;
-    c->asked_ns = now_ns();
+    c->asked_ns = clock_monotonic_ns();
     MUST_OR(template_clone(t, &args, &err), err, "template_clone");
     close(log[1]);
     close(report[1]);

@@ -1,0 +1,556 @@
+/* TCP and UDP on loopback. A connection whose both ends are the process's is made again; the runtime API's is
+ * connected anew from the same port; any other comes back as a connection that was reset. */
+#include "freeze/descriptors_socket.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TCP_DRAIN_TURNS 1000 /* milliseconds that bytes may take from one end to the other */
+#define TCP_QUEUE_MAX (128u << 10)
+
+/* ---- addresses ---- */
+
+static uint16_t port_of(const union socket_address *a)
+{
+    return ntohs(a->any.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
+}
+
+/* The address without its family: an IPv4 address as the IPv6 address that stands for it. */
+static struct in6_addr host_of(const union socket_address *a)
+{
+    struct in6_addr host = {0};
+    if (a->any.sa_family == AF_INET6)
+        return a->in6.sin6_addr;
+    host.s6_addr[10] = host.s6_addr[11] = 0xff;
+    memcpy(host.s6_addr + 12, &a->in.sin_addr, 4);
+    return host;
+}
+
+static bool is_wildcard(const struct in6_addr *host)
+{
+    return IN6_IS_ADDR_UNSPECIFIED(host) ||
+           (IN6_IS_ADDR_V4MAPPED(host) && memcmp(host->s6_addr + 12, "\0\0\0\0", 4) == 0);
+}
+
+static bool is_loopback(const union socket_address *a)
+{
+    struct in6_addr host = host_of(a);
+    return IN6_IS_ADDR_LOOPBACK(&host) || (IN6_IS_ADDR_V4MAPPED(&host) && host.s6_addr[12] == 127);
+}
+
+static bool same_address(const union socket_address *a, const union socket_address *b)
+{
+    struct in6_addr x = host_of(a), y = host_of(b);
+    return port_of(a) == port_of(b) && memcmp(&x, &y, sizeof x) == 0;
+}
+
+static void print_address(char *text, size_t size, const union socket_address *a)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    if (a->any.sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &a->in6.sin6_addr, host, sizeof host);
+    else
+        inet_ntop(AF_INET, &a->in.sin_addr, host, sizeof host);
+    snprintf(text, size, a->any.sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port_of(a));
+}
+
+/* Another description whose number of the port is the same (it binds beside this one). */
+static bool port_is_shared(const struct descriptors *d, const struct description *o)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        const struct description *other = &d->list[i];
+        if (other != o && other->kind == o->kind &&
+            port_of(&socket_about(other)->local) == port_of(&socket_about(o)->local))
+            return true;
+    }
+    return false;
+}
+
+/* ---- reading ---- */
+
+static bool tcp_is(const struct descriptors *d, const struct description *o)
+{
+    (void)d;
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return (socket_is(o, AF_INET, SOCK_STREAM) || socket_is(o, AF_INET6, SOCK_STREAM)) &&
+           getsockopt(o->copy, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP;
+}
+
+static int tcp_read_state(struct descriptors *d, struct description *o, struct error *err)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    struct socket_about *s = socket_about(o);
+    if (getsockopt(o->copy, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return descriptors_refuse(d, o, err, "is a TCP socket that does not tell its state");
+    s->state = info.tcpi_state;
+    s->backlog = (int)info.tcpi_sacked; /* so it is for a listener */
+    return 0;
+}
+
+static int tcp_read(struct descriptors *d, struct description *o, struct error *err)
+{
+    if (o->detail) /* a connection that its listener has brought in */
+        return tcp_read_state(d, o, err);
+    if (socket_read_about(d, o, err) < 0 || tcp_read_state(d, o, err) < 0)
+        return -1;
+    return socket_about(o)->listening ? socket_take_pending(d, o, err) : 0;
+}
+
+static struct description *find_peer(struct descriptors *d, const struct description *o)
+{
+    const struct socket_about *s = socket_about(o);
+    for (size_t i = 0; i < d->count && s->remote_len > 0; i++) {
+        struct description *other = &d->list[i];
+        const struct socket_about *t = socket_about(other);
+        if (other != o && other->kind == o->kind && t->remote_len > 0 &&
+            same_address(&s->local, &t->remote) && same_address(&s->remote, &t->local))
+            return other;
+    }
+    return NULL;
+}
+
+static struct description *find_listener(struct descriptors *d, const struct description *accepted)
+{
+    const struct socket_about *s = socket_about(accepted);
+    if (s->listener)
+        return s->listener;
+    for (size_t i = 0; i < d->count; i++) {
+        struct description *other = &d->list[i];
+        if (other->kind != accepted->kind || !socket_about(other)->listening ||
+            socket_about(other)->domain != s->domain)
+            continue;
+        struct in6_addr host = host_of(&socket_about(other)->local);
+        if (same_address(&socket_about(other)->local, &s->local) ||
+            (is_wildcard(&host) && port_of(&socket_about(other)->local) == port_of(&s->local)))
+            return other;
+    }
+    return NULL;
+}
+
+/* All that `from` has sent and `to` has not read, taken from `to`: what still waits at the sender comes as
+ * room is made. */
+static int drain(struct descriptors *d, const struct description *from, const struct description *to,
+    struct buffer *out, struct error *err)
+{
+    uint8_t chunk[16384];
+    for (int turn = 0; turn < TCP_DRAIN_TURNS; turn++) {
+        ssize_t got;
+        int unsent = 0;
+        while ((got = recv(to->copy, chunk, sizeof chunk, MSG_DONTWAIT)) > 0) {
+            buffer_append(out, chunk, (size_t)got);
+            if (out->len > TCP_QUEUE_MAX)
+                return descriptors_refuse(d, to->fd_count > 0 ? to : from, err,
+                    "has more than %u KiB of unread data", TCP_QUEUE_MAX >> 10);
+        }
+        if (got == 0)
+            return 0;
+        if (ioctl(from->copy, SIOCOUTQ, &unsent) < 0 || unsent == 0) {
+            got = recv(to->copy, chunk, 1, MSG_DONTWAIT | MSG_PEEK);
+            if (got <= 0)
+                return 0;
+        }
+        poll(NULL, 0, 1);
+    }
+    return descriptors_refuse(d, from, err, "has sent bytes that do not arrive");
+}
+
+/* ---- ops ---- */
+
+static bool has_sent_fin(const struct socket_about *s)
+{
+    return s->state == TCP_FIN_WAIT1 || s->state == TCP_FIN_WAIT2 || s->state == TCP_CLOSING ||
+           s->state == TCP_TIME_WAIT || s->state == TCP_LAST_ACK;
+}
+
+static void set_number(struct descriptors *d, int at, int level, int name, int value)
+{
+    descriptors_call(d, SYS_setsockopt, plan_literal((uint64_t)at), plan_literal((uint64_t)level),
+        plan_literal((uint64_t)name), plan_data(image_put(d->image, &value, sizeof value)), plan_literal(4));
+}
+
+static int listener_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    const struct socket_about *s = socket_about(o);
+    char text[80];
+    int before = d->subject;
+    d->subject = o->fds[0];
+    int at = descriptors_next(d);
+    bool close_on_exec = descriptors_cloexec_for(o, at);
+    socket_create(d, o, close_on_exec, 0);
+    if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
+        return -1;
+    socket_bind(d, at, &s->local, s->local_len);
+    descriptors_call(d, SYS_listen, plan_literal((uint64_t)at), plan_literal((uint64_t)s->backlog));
+    print_address(text, sizeof text, &s->local);
+    descriptors_note(d, o, "listens at %s", text);
+    d->subject = before;
+    return descriptors_place_one(d, o, at, close_on_exec, err);
+}
+
+/* A helper that listens where `accepted` is said to be; returns its number, above the process's own. */
+static int make_listener(struct descriptors *d, const struct description *like,
+    const union socket_address *address, socklen_t len, struct error *err)
+{
+    int at = socket_create(d, like, true, 0);
+    set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+    socket_bind(d, at, address, len);
+    descriptors_call(d, SYS_listen, plan_literal((uint64_t)at), plan_literal(1));
+    return descriptors_park(d, at, err);
+}
+
+/* ---- connections inside ---- */
+
+struct tcp_pair {
+    struct description *client, *server; /* server->fd_count 0: waits to be accepted */
+    struct description *listener;        /* NULL: a helper */
+    struct buffer to_server, to_client;
+};
+
+/* The client's socket, bound to its old port and connected; returns its number. */
+static int connect_client(struct descriptors *d, const struct tcp_pair *p, struct error *err)
+{
+    const struct socket_about *s = socket_about(p->client);
+    bool close_on_exec = descriptors_cloexec_for(p->client, descriptors_next(d));
+    int at = socket_create(d, p->client, close_on_exec, 0);
+    if (socket_restore_options(d, p->client, at, SOCKET_BEFORE_BIND, -1, err) < 0)
+        return -1;
+    bool share = port_is_shared(d, p->client);
+    if (share)
+        set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+    socket_bind(d, at, &s->local, s->local_len);
+    socket_connect(d, at, &s->remote, s->remote_len);
+    return at;
+}
+
+static void finish_end(struct descriptors *d, const struct description *o, const struct buffer *sent)
+{
+    if (o->fd_count == 0)
+        return;
+    if (sent->len > 0)
+        socket_send(d, o->fds[0], sent->data, sent->len, NULL, 0);
+    if (has_sent_fin(socket_about(o)))
+        socket_shutdown(d, o->fds[0], SHUT_WR);
+}
+
+static void note_end(struct descriptors *d, const struct description *o, const struct buffer *waiting)
+{
+    char local[80], remote[80];
+    print_address(local, sizeof local, &socket_about(o)->local);
+    print_address(remote, sizeof remote, &socket_about(o)->remote);
+    descriptors_note(d, o, "%s to %s, %zu bytes unread", local, remote, waiting->len);
+}
+
+static int pair_make(struct descriptors *d, struct tcp_pair *p, struct error *err)
+{
+    const struct socket_about *server = socket_about(p->server);
+    int listener;
+    if (p->listener && !p->listener->restored && listener_restore(d, p->listener, err) < 0)
+        return -1;
+    listener = p->listener ? p->listener->fds[0]
+                           : make_listener(d, p->server, &server->local, server->local_len, err);
+    if (listener < 0)
+        return -1;
+    int client = connect_client(d, p, err);
+    if (client < 0)
+        return -1;
+    struct descriptor_made made[2] = {{p->client, client, descriptors_cloexec_for(p->client, client)}};
+    size_t count = 1;
+    if (p->server->fd_count > 0) {
+        bool close_on_exec = descriptors_cloexec_for(p->server, descriptors_next(d));
+        int at = descriptors_expect(
+            d, descriptors_call(d, SYS_accept4, plan_literal((uint64_t)listener), plan_literal(0),
+                   plan_literal(0), plan_literal(close_on_exec ? SOCK_CLOEXEC : 0)));
+        made[count++] = (struct descriptor_made){p->server, at, close_on_exec};
+    }
+    p->server->restored = true;
+    if (descriptors_place(d, made, count, err) < 0)
+        return -1;
+    if (!p->listener)
+        descriptors_close(d, listener);
+    if (socket_restore_options(d, p->client, p->client->fds[0], SOCKET_AFTER, -1, err) < 0 ||
+        (p->server->fd_count > 0 && socket_restore_options(d, p->server, p->server->fds[0], SOCKET_AFTER,
+                                        p->listener ? p->listener->copy : -1, err) < 0))
+        return -1;
+    return 0;
+}
+
+static int pair_restore(
+    struct descriptors *d, struct description *a, struct description *b, struct error *err)
+{
+    struct tcp_pair p = {.client = a, .server = b};
+    /* The server is the end that a listener has the port of. */
+    if (!find_listener(d, b) && find_listener(d, a))
+        p = (struct tcp_pair){.client = b, .server = a};
+    p.listener = find_listener(d, p.server);
+    if (p.client->fd_count == 0)
+        return descriptors_refuse(d, p.server, err, "is connected to a connection that nobody has accepted");
+    /* Both directions are emptied before both are judged: an end that has been sent a FIN is known by its
+     * state. */
+    int result = drain(d, p.client, p.server, &p.to_server, err);
+    if (result == 0)
+        result = drain(d, p.server, p.client, &p.to_client, err);
+    if (result == 0)
+        result = pair_make(d, &p, err);
+    if (result == 0) {
+        finish_end(d, p.client, &p.to_server);
+        finish_end(d, p.server, &p.to_client);
+        note_end(d, p.client, &p.to_client);
+        note_end(d, p.server, &p.to_server);
+        descriptors_set_flags(d, p.client, 0);
+        descriptors_set_flags(d, p.server, 0);
+    }
+    buffer_free(&p.to_server);
+    buffer_free(&p.to_client);
+    return result;
+}
+
+/* ---- the runtime API's connection ---- */
+
+static bool is_api(const struct descriptors *d, const struct description *o)
+{
+    const struct socket_about *s = socket_about(o);
+    return s->state == TCP_ESTABLISHED && s->remote_len > 0 && is_loopback(&s->remote) &&
+           port_of(&s->remote) == d->f->request->api_port;
+}
+
+static int api_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    const struct socket_about *s = socket_about(o);
+    const struct freeze_request *request = d->f->request;
+    int unread = 0, at = descriptors_next(d);
+    if (ioctl(o->copy, SIOCINQ, &unread) < 0 || unread > 0)
+        return descriptors_refuse(d, o, err,
+            "is a connection to the runtime API with %d bytes that the function has not read yet", unread);
+    bool close_on_exec = descriptors_cloexec_for(o, at);
+    socket_create(d, o, close_on_exec, 0);
+    if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
+        return -1;
+    if (port_is_shared(d, o))
+        set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+    socket_bind(d, at, &s->local, s->local_len);
+    socket_connect(d, at, &s->remote, s->remote_len);
+    for (size_t i = 0; i < request->replay_count; i++)
+        if (request->replays[i].port == port_of(&s->local))
+            descriptors_mark(d, plan_do(&d->image->process_plan, PLAN_WRITE_ALL, plan_literal((uint64_t)at),
+                                    plan_data(image_put(d->image, request->replays[i].request.data,
+                                        request->replays[i].request.len)),
+                                    plan_literal(request->replays[i].request.len)));
+    if (descriptors_place_one(d, o, at, close_on_exec, err) < 0)
+        return -1;
+    descriptors_set_flags(d, o, 0);
+    descriptors_note(d, o, "the runtime API, from port %u", port_of(&s->local));
+    return 0;
+}
+
+/* ---- connections that are lost ---- */
+
+/* A port that the process does not use: in a fresh network namespace it is free. */
+static uint16_t choose_port(const struct descriptors *d)
+{
+    uint16_t port = 61001;
+    for (size_t i = 0; i < d->count; i++)
+        if (d->list[i].kind == &descriptor_kind_tcp && port_of(&socket_about(&d->list[i])->local) == port) {
+            port++;
+            i = (size_t)-1;
+        }
+    return port;
+}
+
+/* Connect to a helper that resets the connection: what is read then says ECONNRESET, and then end-of-file. */
+static int lost_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    const struct socket_about *s = socket_about(o);
+    union socket_address address = {.any = {.sa_family = (sa_family_t)s->domain}};
+    socklen_t len = s->domain == AF_INET6 ? sizeof address.in6 : sizeof address.in;
+    if (s->domain == AF_INET6) {
+        /* Loopback by its IPv4 name: IPv6 may be switched off. */
+        inet_pton(AF_INET6, "::ffff:127.0.0.1", &address.in6.sin6_addr);
+        address.in6.sin6_port = htons(choose_port(d));
+    } else {
+        address.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        address.in.sin_port = htons(choose_port(d));
+    }
+    int listener = make_listener(d, o, &address, len, err);
+    if (listener < 0)
+        return -1;
+    int at = descriptors_next(d);
+    bool close_on_exec = descriptors_cloexec_for(o, at);
+    socket_create(d, o, close_on_exec, 0);
+    if (socket_restore_options(d, o, at, SOCKET_AFTER, -1, err) < 0)
+        return -1;
+    socket_connect(d, at, &address, len);
+    int other = descriptors_expect(d, descriptors_call(d, SYS_accept4, plan_literal((uint64_t)listener),
+                                          plan_literal(0), plan_literal(0), plan_literal(SOCK_CLOEXEC)));
+    struct linger now = {1, 0};
+    descriptors_call(d, SYS_setsockopt, plan_literal((uint64_t)other), plan_literal(SOL_SOCKET),
+        plan_literal(SO_LINGER), plan_data(image_put(d->image, &now, sizeof now)), plan_literal(sizeof now));
+    descriptors_close(d, other);
+    descriptors_close(d, listener);
+    if (descriptors_place_one(d, o, at, close_on_exec, err) < 0)
+        return -1;
+    descriptors_set_flags(d, o, 0);
+    descriptors_note(d, o, "a connection that cannot be kept: it will have been reset");
+    return 0;
+}
+
+/* ---- TCP ---- */
+
+/* Never connected: an end-of-file would say that it was, and is over. */
+static bool is_fresh(const struct description *o)
+{
+    char byte;
+    return socket_about(o)->state == TCP_CLOSE && recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           errno == ENOTCONN;
+}
+
+static int fresh_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    const struct socket_about *s = socket_about(o);
+    char text[80];
+    int at = descriptors_next(d);
+    bool close_on_exec = descriptors_cloexec_for(o, at);
+    socket_create(d, o, close_on_exec, o->flags & O_NONBLOCK);
+    if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
+        return -1;
+    if (port_of(&s->local) != 0)
+        socket_bind(d, at, &s->local, s->local_len);
+    print_address(text, sizeof text, &s->local);
+    descriptors_note(d, o, "not connected, bound to %s", text);
+    return descriptors_place_one(d, o, at, close_on_exec, err);
+}
+
+static int tcp_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    if (socket_about(o)->listening)
+        return listener_restore(d, o, err);
+    struct description *peer = find_peer(d, o);
+    if (peer && !peer->restored)
+        return pair_restore(d, o, peer, err);
+    if (o->fd_count == 0)
+        return 0; /* waited at a listener, but its client is gone or outside: it does not wait there any more
+                   */
+    if (is_api(d, o))
+        return api_restore(d, o, err);
+    return is_fresh(o) ? fresh_restore(d, o, err) : lost_restore(d, o, err);
+}
+
+/* A listener must not be non-blocking before its connections are all made. */
+static int tcp_finish(struct descriptors *d, struct description *o, struct error *err)
+{
+    (void)err;
+    if (socket_about(o)->listening)
+        descriptors_set_flags(d, o, 0);
+    return 0;
+}
+
+const struct descriptor_kind descriptor_kind_tcp = {"TCP socket", tcp_is, tcp_read, tcp_restore, tcp_finish};
+
+/* ---- UDP ---- */
+
+static bool udp_is(const struct descriptors *d, const struct description *o)
+{
+    (void)d;
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return (socket_is(o, AF_INET, SOCK_DGRAM) || socket_is(o, AF_INET6, SOCK_DGRAM)) &&
+           getsockopt(o->copy, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_UDP;
+}
+
+static int udp_restore(struct descriptors *d, struct description *o, struct error *err)
+{
+    const struct socket_about *s = socket_about(o);
+    char text[80];
+    int at = descriptors_next(d);
+    bool close_on_exec = descriptors_cloexec_for(o, at);
+    socket_create(d, o, close_on_exec, o->flags & O_NONBLOCK);
+    if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
+        return -1;
+    if (port_of(&s->local) != 0)
+        socket_bind(d, at, &s->local, s->local_len);
+    print_address(text, sizeof text, &s->local);
+    descriptors_note(d, o, "bound to %s%s", text, s->remote_len > 0 ? ", connected" : "");
+    return descriptors_place_one(d, o, at, close_on_exec, err);
+}
+
+static struct description *find_udp_sender(struct descriptors *d, const union socket_address *from)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        struct description *o = &d->list[i];
+        if (o->kind != &descriptor_kind_udp || port_of(&socket_about(o)->local) != port_of(from))
+            continue;
+        struct in6_addr host = host_of(&socket_about(o)->local);
+        if (is_wildcard(&host) || same_address(&socket_about(o)->local, from))
+            return o;
+    }
+    return NULL;
+}
+
+/* Where its datagrams were sent to: what it is bound to, or loopback when that is every address. */
+static union socket_address reachable_address(const struct socket_about *s)
+{
+    union socket_address to = s->local;
+    struct in6_addr host = host_of(&s->local);
+    if (!is_wildcard(&host))
+        return to;
+    if (s->domain == AF_INET6)
+        inet_pton(AF_INET6, "::1", &to.in6.sin6_addr);
+    else
+        to.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return to;
+}
+
+/* Datagrams are sent again by the socket they came from; then everybody is connected as before, after which
+ * it would refuse datagrams from others. */
+static int udp_resend(struct descriptors *d, struct description *o, struct error *err)
+{
+    CLEANUP_FREE uint8_t *data = xcalloc(1, 65536);
+    size_t total = 0;
+    for (;;) {
+        union socket_address from = {0};
+        socklen_t from_len = sizeof from;
+        ssize_t got = recvfrom(o->copy, data, 65536, MSG_DONTWAIT, &from.any, &from_len);
+        if (got < 0)
+            return 0;
+        total += (size_t)got;
+        const struct description *sender = find_udp_sender(d, &from);
+        if (!sender || total > DESCRIPTORS_QUEUE_MAX)
+            return descriptors_refuse(d, o, err, "has unread datagrams from outside the process");
+        union socket_address to = reachable_address(socket_about(o));
+        socket_send(d, sender->fds[0], data, (size_t)got, &to, socket_about(o)->local_len);
+    }
+}
+
+static int udp_finish(struct descriptors *d, struct description *o, struct error *err)
+{
+    if (!socket_about(o)->finished) {
+        /* The first that comes here sends what waits anywhere; only then is anybody connected. */
+        for (size_t i = 0; i < d->count; i++) {
+            if (d->list[i].kind != &descriptor_kind_udp)
+                continue;
+            socket_about(&d->list[i])->finished = true;
+            if (udp_resend(d, &d->list[i], err) < 0)
+                return -1;
+        }
+    }
+    const struct socket_about *s = socket_about(o);
+    if (s->remote_len > 0)
+        socket_connect(d, o->fds[0], &s->remote, s->remote_len);
+    return 0;
+}
+
+const struct descriptor_kind descriptor_kind_udp = {
+    "UDP socket", udp_is, socket_read_about, udp_restore, udp_finish};

@@ -1,0 +1,171 @@
+/* Shared mappings: what a fork would share between clones is made anew in each. Two mappings of one object
+ * (by device and inode), and a descriptor of it, must be of one object again. */
+#include "freeze/descriptors.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static bool is_anonymous(const struct mapping *m)
+{
+    return m->deleted && strcmp(m->path, "/dev/zero") == 0;
+}
+
+static bool is_memfd(const struct mapping *m)
+{
+    return strncmp(m->path, "/memfd:", 7) == 0;
+}
+
+bool freeze_handles_shared(const struct freeze *f, const struct mapping *m)
+{
+    return m->shared && m->inode != 0 &&
+           (is_anonymous(m) || is_memfd(m) || (f->tmp_files && tmp_files_is_device(f->tmp_files, m->device)));
+}
+
+static bool same_object(const struct mapping *a, const struct mapping *b)
+{
+    return b->shared && a->device == b->device && a->inode == b->inode;
+}
+
+/* Where the object is found while its mappings are made. */
+struct object {
+    int at;          /* a descriptor of the clone */
+    bool temporary;  /* to be closed after */
+    uint64_t unlink; /* + 1: a path in the data area to be unlinked after; 0: none */
+    struct stat st;
+};
+
+static bool needs_writing(const struct freeze *f, const struct mapping *first)
+{
+    for (size_t i = 0; i < f->mappings.count; i++)
+        if (same_object(first, &f->mappings.list[i]) && (f->mappings.list[i].protection & PROT_WRITE))
+            return true;
+    return false;
+}
+
+/* A descriptor of the process that is of this object: one that can write, if there is any. */
+static const struct description *find_descriptor(const struct descriptors *d, const struct stat *st)
+{
+    const struct description *found = NULL;
+    for (size_t i = 0; i < d->count; i++) {
+        const struct description *o = &d->list[i];
+        if (o->st.st_dev != st->st_dev || o->st.st_ino != st->st_ino || (o->flags & O_PATH) ||
+            (o->flags & O_ACCMODE) == O_WRONLY)
+            continue;
+        if (!found || (o->flags & O_ACCMODE) == O_RDWR)
+            found = o;
+    }
+    return found;
+}
+
+static int open_path(struct descriptors *d, struct object *object, const char *path, int flags)
+{
+    object->temporary = true;
+    object->at = descriptors_expect(
+        d, descriptors_call(d, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
+               plan_data(image_put_string(d->image, path)), plan_literal((uint64_t)(flags | O_CLOEXEC))));
+    return 0;
+}
+
+static int find_object(
+    struct descriptors *d, const struct mapping *m, struct object *object, struct error *err)
+{
+    char name[64];
+    uint64_t path_data;
+    snprintf(
+        name, sizeof name, "map_files/%llx-%llx", (unsigned long long)m->start, (unsigned long long)m->end);
+    CLEANUP_FD int source = openat(d->f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
+    if (source < 0 || fstat(source, &object->st) < 0)
+        return error_system(
+            err, "cannot read the shared mapping at %llx (%s)", (unsigned long long)m->start, m->path);
+
+    bool write = needs_writing(d->f, m);
+    const struct description *o = find_descriptor(d, &object->st);
+    if (o && (!write || (o->flags & O_ACCMODE) == O_RDWR)) {
+        object->at = o->fds[0];
+        return 0;
+    }
+    if (o) {
+        snprintf(name, sizeof name, "/proc/self/fd/%d", o->fds[0]);
+        return open_path(d, object, name, O_RDWR);
+    }
+    object->temporary = true;
+    if (is_anonymous(m) || is_memfd(m)) {
+        object->at = descriptors_make_memfd(
+            d, is_memfd(m) ? m->path : "/memfd:shared", &object->st, source, true, err);
+        return object->at < 0 ? -1 : 0;
+    }
+    const char *path = tmp_files_find(d->f->tmp_files, object->st.st_dev, object->st.st_ino);
+    if (path)
+        return open_path(d, object, path, write ? O_RDWR : O_RDONLY);
+    object->at = descriptors_make_deleted(d, m->path, &object->st, source, true, &path_data, err);
+    object->unlink = path_data + 1;
+    return object->at < 0 ? -1 : 0;
+}
+
+static void map(struct descriptors *d, const struct mapping *m, int at)
+{
+    struct plan_arg start = plan_literal(m->start), len = plan_literal(m->end - m->start);
+    struct plan_op *op = descriptors_call(d, SYS_mmap, start, len, plan_literal((uint64_t)m->protection),
+        plan_literal(MAP_SHARED | MAP_FIXED_NOREPLACE), plan_literal((uint64_t)at), plan_literal(m->offset));
+    plan_expect_value(op, (int64_t)m->start);
+    const struct {
+        bool wanted;
+        int advice;
+    } advices[] = {{m->dont_fork, MADV_DONTFORK}, {m->dont_dump, MADV_DONTDUMP},
+        {m->huge_page, MADV_HUGEPAGE}, {m->no_huge_page, MADV_NOHUGEPAGE}};
+    for (size_t i = 0; i < countof(advices); i++)
+        if (advices[i].wanted)
+            descriptors_call(d, SYS_madvise, start, len, plan_literal((uint64_t)advices[i].advice));
+    if (m->locked)
+        descriptors_call(d, SYS_mlock, start, len);
+}
+
+/* The object's mappings, of which `m` is the first. */
+static int restore_object(struct descriptors *d, const struct mapping *m, struct error *err)
+{
+    struct object object = {.at = -1};
+    if (find_object(d, m, &object, err) < 0)
+        return -1;
+    const struct mapping *end = d->f->mappings.list + d->f->mappings.count;
+    for (const struct mapping *each = m; each < end; each++)
+        if (same_object(m, each))
+            map(d, each, object.at);
+    if (object.temporary)
+        descriptors_close(d, object.at);
+    if (object.unlink != 0)
+        descriptors_call(d, SYS_unlink, plan_data(object.unlink - 1));
+    return 0;
+}
+
+static bool is_first_of_object(const struct freeze *f, const struct mapping *m)
+{
+    for (const struct mapping *before = f->mappings.list; before < m; before++)
+        if (same_object(m, before))
+            return false;
+    return true;
+}
+
+int freeze_shared_memory(struct freeze *f, struct error *err)
+{
+    struct descriptors *d = f->descriptors;
+    d->subject = -1;
+    for (size_t i = 0; i < f->mappings.count; i++) {
+        const struct mapping *m = &f->mappings.list[i];
+        if (m->shared && strncmp(m->path, "/SYSV", 5) == 0)
+            return tracee_refuse(
+                &f->tracee, err, "it has attached System V shared memory, which cannot be frozen");
+        if (freeze_handles_shared(f, m) && is_first_of_object(f, m) && restore_object(d, m, err) < 0)
+            return -1;
+    }
+    descriptors_append_plan(&f->image->process_plan, &d->late);
+    tmp_files_finish(f);
+    return 0;
+}

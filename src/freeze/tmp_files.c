@@ -1,0 +1,398 @@
+/* The contents of /tmp: the disk state of a snapshot. Folders come before what is in them; what other parts
+ * of the plan still change (times of folders, modes that would shut us out) is set at the very end. */
+#include "freeze/descriptors.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define TMP_ENTRIES_MAX 65536
+#define TMP_XATTRS_MAX 65536 /* bytes of names, and of one value */
+#define TMP_FOLDER "/tmp"
+
+struct tmp_entry {
+    char *path; /* "/tmp/a/b" */
+    struct stat st;
+    bool made_by_bind;
+};
+
+struct tmp_files {
+    int root_fd; /* of /tmp itself; -1 when there is none */
+    struct stat root;
+    struct tmp_entry *list;
+    size_t count;
+    uint64_t bytes;
+    uint32_t umask;
+    bool umask_cleared;
+};
+
+/* ---- asking ---- */
+
+bool tmp_files_is_device(const struct tmp_files *t, dev_t device)
+{
+    return t->root_fd >= 0 && t->root.st_dev == device;
+}
+
+const char *tmp_files_find(const struct tmp_files *t, dev_t device, ino_t inode)
+{
+    if (!tmp_files_is_device(t, device))
+        return NULL;
+    if (inode == t->root.st_ino)
+        return TMP_FOLDER;
+    for (size_t i = 0; i < t->count; i++)
+        if (t->list[i].st.st_ino == inode)
+            return t->list[i].path;
+    return NULL;
+}
+
+static struct tmp_entry *find_path(const struct tmp_files *t, const char *path)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (strcmp(t->list[i].path, path) == 0)
+            return &t->list[i];
+    return NULL;
+}
+
+bool tmp_files_has_path(const struct tmp_files *t, const char *path)
+{
+    return find_path(t, path) != NULL;
+}
+
+void tmp_files_made_by_bind(struct freeze *f, const char *path)
+{
+    struct tmp_entry *e = find_path(f->tmp_files, path);
+    if (e)
+        e->made_by_bind = true;
+}
+
+/* ---- listing ---- */
+
+/* A path relative to /tmp, for the ...at calls. */
+static const char *relative(const struct tmp_entry *e)
+{
+    return e->path + strlen(TMP_FOLDER "/");
+}
+
+static int add_entry(struct freeze *f, struct tmp_files *t, int folder_fd, const char *folder,
+    const char *name, struct error *err)
+{
+    if (t->count == TMP_ENTRIES_MAX)
+        return tracee_refuse(&f->tracee, err, "/tmp holds more than %d files", TMP_ENTRIES_MAX);
+    t->list = xrealloc(t->list, (t->count + 1) * sizeof *t->list);
+    struct tmp_entry *e = &t->list[t->count];
+    *e = (struct tmp_entry){.path = xasprintf("%s/%s", folder, name)};
+    t->count++;
+    if (fstatat(folder_fd, name, &e->st, AT_SYMLINK_NOFOLLOW) < 0)
+        return error_system(err, "cannot look at %s", e->path);
+    if (e->st.st_dev != t->root.st_dev)
+        return tracee_refuse(&f->tracee, err, "%s is another file system, mounted in /tmp", e->path);
+    if (e->st.st_uid != f->request->uid || e->st.st_gid != f->request->gid)
+        return tracee_refuse(&f->tracee, err, "%s belongs to user %u and group %u, not to the sandbox's user",
+            e->path, e->st.st_uid, e->st.st_gid);
+    if (S_ISCHR(e->st.st_mode) || S_ISBLK(e->st.st_mode))
+        return tracee_refuse(&f->tracee, err, "%s is a device", e->path);
+    if (strlen(e->path) >= 4096)
+        return tracee_refuse(&f->tracee, err, "a path in /tmp is longer than 4095 bytes");
+    return 0;
+}
+
+static int list_folder(
+    struct freeze *f, struct tmp_files *t, const char *path, const char *name, struct error *err)
+{
+    int fd = openat(t->root_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (!folder)
+        return error_system(err, "cannot list %s", path);
+    /* `path` is in the list that grows. */
+    CLEANUP_FREE char *own_path = xstrdup(path);
+    int result = 0;
+    for (struct dirent *entry; result == 0 && (entry = readdir(folder));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = add_entry(f, t, fd, own_path, entry->d_name, err);
+    closedir(folder);
+    return result;
+}
+
+static int list_all(struct freeze *f, struct tmp_files *t, struct error *err)
+{
+    if (list_folder(f, t, TMP_FOLDER, ".", err) < 0)
+        return -1;
+    for (size_t i = 0; i < t->count; i++)
+        if (S_ISDIR(t->list[i].st.st_mode) &&
+            list_folder(f, t, t->list[i].path, relative(&t->list[i]), err) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- making ---- */
+
+static struct plan_arg here(void)
+{
+    return plan_literal((uint64_t)AT_FDCWD);
+}
+
+void tmp_files_clear_umask(struct freeze *f)
+{
+    if (!f->tmp_files->umask_cleared)
+        plan_call(&f->image->process_plan, SYS_umask, plan_literal(0));
+    f->tmp_files->umask_cleared = true;
+}
+
+static uint64_t put_times(struct freeze *f, const struct stat *st)
+{
+    struct timespec times[2] = {st->st_atim, st->st_mtim};
+    return image_put(f->image, times, sizeof times);
+}
+
+static int make_xattrs(
+    struct freeze *f, struct tmp_files *t, const struct tmp_entry *e, uint64_t path, struct error *err)
+{
+    CLEANUP_FREE char *names = NULL;
+    CLEANUP_FREE uint8_t *value = NULL;
+    if (!S_ISREG(e->st.st_mode) && !S_ISDIR(e->st.st_mode))
+        return 0;
+    CLEANUP_FD int fd = openat(t->root_fd, relative(e), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : flistxattr(fd, NULL, 0);
+    if (length < 0 && errno != ENOTSUP)
+        return error_system(err, "cannot read the attributes of %s", e->path);
+    if (length <= 0)
+        return 0;
+    names = xcalloc(1, (size_t)length);
+    if ((length = flistxattr(fd, names, (size_t)length)) < 0)
+        return error_system(err, "cannot read the attributes of %s", e->path);
+    value = xcalloc(1, TMP_XATTRS_MAX);
+    for (const char *name = names; name < names + length; name += strlen(name) + 1) {
+        ssize_t size = fgetxattr(fd, name, value, TMP_XATTRS_MAX);
+        if (size < 0)
+            return error_system(err, "cannot read the attribute %s of %s", name, e->path);
+        if (strncmp(name, "user.", 5) != 0)
+            return tracee_refuse(
+                &f->tracee, err, "%s has the attribute %s, which cannot be frozen", e->path, name);
+        plan_call(&f->image->process_plan, SYS_setxattr, plan_data(path),
+            plan_data(image_put_string(f->image, name)), plan_data(image_put(f->image, value, (size_t)size)),
+            plan_literal((uint64_t)size), plan_literal(0));
+    }
+    return 0;
+}
+
+/* Register 0 of `plan` is the file's descriptor until it is closed again. */
+static int make_contents(struct freeze *f, struct plan *plan, int source, const char *path,
+    uint64_t path_data, const struct stat *st, uint64_t *bytes, struct error *err)
+{
+    plan_save(plan_call(plan, SYS_openat, here(), plan_data(path_data),
+                  plan_literal(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC), plan_literal(st->st_mode & 0777)),
+        0);
+    if (descriptors_write_contents(f, plan, source, plan_register(0), (uint64_t)st->st_size, bytes, err) < 0)
+        return error_prefix(err, "%s", path);
+    plan_call(plan, SYS_utimensat, plan_register(0), plan_literal(0), plan_data(put_times(f, st)));
+    plan_call(plan, SYS_close, plan_register(0));
+    return 0;
+}
+
+static int make_file(struct freeze *f, struct tmp_files *t, size_t index, struct error *err)
+{
+    const struct tmp_entry *e = &t->list[index];
+    struct plan *plan = &f->image->process_plan;
+    uint64_t path = image_put_string(f->image, e->path);
+    for (size_t i = 0; e->st.st_nlink > 1 && i < index; i++)
+        if (t->list[i].st.st_ino == e->st.st_ino) {
+            plan_call(plan, SYS_linkat, here(), plan_data(image_put_string(f->image, t->list[i].path)),
+                here(), plan_data(path), plan_literal(0));
+            return 0;
+        }
+    CLEANUP_FD int source = openat(t->root_fd, relative(e), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (source < 0)
+        return error_system(err, "cannot read %s", e->path);
+    if (make_contents(f, plan, source, e->path, path, &e->st, &t->bytes, err) < 0)
+        return -1;
+    return make_xattrs(f, t, e, path, err);
+}
+
+static int make_symlink(struct freeze *f, struct tmp_files *t, const struct tmp_entry *e, struct error *err)
+{
+    char target[4096];
+    ssize_t len = readlinkat(t->root_fd, relative(e), target, sizeof target - 1);
+    if (len < 0)
+        return error_system(err, "cannot read %s", e->path);
+    target[len] = 0;
+    uint64_t path = image_put_string(f->image, e->path);
+    plan_call(
+        &f->image->process_plan, SYS_symlink, plan_data(image_put_string(f->image, target)), plan_data(path));
+    plan_call(&f->image->process_plan, SYS_utimensat, here(), plan_data(path),
+        plan_data(put_times(f, &e->st)), plan_literal(AT_SYMLINK_NOFOLLOW));
+    return 0;
+}
+
+static int make_entry(struct freeze *f, struct tmp_files *t, size_t index, struct error *err)
+{
+    const struct tmp_entry *e = &t->list[index];
+    struct plan *plan = &f->image->process_plan;
+    uint64_t path;
+    switch (e->st.st_mode & S_IFMT) {
+    case S_IFDIR:
+        path = image_put_string(f->image, e->path);
+        plan_call(plan, SYS_mkdir, plan_data(path), plan_literal((e->st.st_mode & 0777) | S_IRWXU));
+        return make_xattrs(f, t, e, path, err);
+    case S_IFREG:
+        return make_file(f, t, index, err);
+    case S_IFLNK:
+        return make_symlink(f, t, e, err);
+    case S_IFIFO:
+        plan_call(plan, SYS_mknodat, here(), plan_data(image_put_string(f->image, e->path)),
+            plan_literal(S_IFIFO | (e->st.st_mode & 0777)), plan_literal(0));
+        return 0;
+    case S_IFSOCK: /* by bind, or at the end */
+        return 0;
+    default:
+        return tracee_refuse(&f->tracee, err, "%s is a file of an unknown type", e->path);
+    }
+}
+
+/* What is left: sockets that nobody is bound to, and modes and times that earlier ops would have spoilt. */
+static void finish_entry(struct freeze *f, const struct tmp_entry *e)
+{
+    struct plan *plan = &f->image->process_plan;
+    mode_t mode = e->st.st_mode & 07777, made = mode & 0777;
+    if (S_ISLNK(e->st.st_mode))
+        return;
+    uint64_t path = image_put_string(f->image, e->path);
+    if (S_ISDIR(e->st.st_mode))
+        made |= S_IRWXU;
+    if (S_ISSOCK(e->st.st_mode)) {
+        made = 0777;
+        if (!e->made_by_bind)
+            plan_call(
+                plan, SYS_mknodat, here(), plan_data(path), plan_literal(S_IFSOCK | 0777), plan_literal(0));
+    }
+    if (mode != made)
+        plan_call(plan, SYS_fchmodat, here(), plan_data(path), plan_literal(mode));
+    if (!S_ISREG(e->st.st_mode))
+        plan_call(
+            plan, SYS_utimensat, here(), plan_data(path), plan_data(put_times(f, &e->st)), plan_literal(0));
+}
+
+void tmp_files_finish(struct freeze *f)
+{
+    struct tmp_files *t = f->tmp_files;
+    /* What is deepest first: a folder may take away the right to enter it. */
+    for (size_t i = t->count; i-- > 0;)
+        finish_entry(f, &t->list[i]);
+    if (t->umask_cleared)
+        plan_call(&f->image->process_plan, SYS_umask, plan_literal(t->umask));
+}
+
+/* ---- private mappings of such files, in the template ---- */
+
+static void make_parents(struct freeze *f, const char *path)
+{
+    CLEANUP_FREE char *folder = xstrdup(path);
+    for (char *slash = strchr(folder + strlen(TMP_FOLDER) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        struct plan_op *op = plan_call(&f->image->template_plan, SYS_mkdir,
+            plan_data(image_put_string(f->image, folder)), plan_literal(0755));
+        op->expect = PLAN_EXPECT_ANYTHING; /* it is there after the first file of the folder */
+        *slash = '/';
+    }
+}
+
+static bool is_lost_file(const struct tmp_files *t, const struct mapping *m)
+{
+    return strncmp(m->path, "/memfd:", 7) == 0 || (m->deleted && tmp_files_is_device(t, m->device));
+}
+
+/* The template maps the file by the path that the mapping has after this; its /tmp is seen by nobody. */
+static int make_for_template(struct freeze *f, struct tmp_files *t, struct mapping *m, struct error *err)
+{
+    char name[64];
+    struct stat st;
+    for (struct mapping *before = f->mappings.list; before < m; before++)
+        if (!before->shared && before->device == m->device && before->inode == m->inode) {
+            free(m->path);
+            m->path = xstrdup(before->path);
+            m->deleted = false;
+            return 0;
+        }
+    snprintf(
+        name, sizeof name, "map_files/%llx-%llx", (unsigned long long)m->start, (unsigned long long)m->end);
+    CLEANUP_FD int source = openat(f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
+    if (source < 0 || fstat(source, &st) < 0)
+        return error_system(err, "cannot read the mapped file %s", m->path);
+    if (is_lost_file(t, m)) {
+        free(m->path);
+        m->path = xasprintf(
+            TMP_FOLDER "/.mapped-%llx-%llu", (unsigned long long)m->device, (unsigned long long)m->inode);
+        m->deleted = false;
+    } else {
+        make_parents(f, m->path);
+    }
+    st.st_mode = 0755;
+    return make_contents(f, &f->image->template_plan, source, m->path, image_put_string(f->image, m->path),
+        &st, &t->bytes, err);
+}
+
+static int make_mapped_files(struct freeze *f, struct tmp_files *t, struct error *err)
+{
+    for (size_t i = 0; i < f->mappings.count; i++) {
+        struct mapping *m = &f->mappings.list[i];
+        if (!m->shared && m->inode != 0 && (tmp_files_is_device(t, m->device) || is_lost_file(t, m)) &&
+            make_for_template(f, t, m, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- all of it ---- */
+
+static int read_umask(struct freeze *f, struct tmp_files *t, struct error *err)
+{
+    CLEANUP_BUFFER struct buffer status = {0};
+    if (tracee_proc_file(&f->tracee, "status", &status, err) < 0)
+        return -1;
+    buffer_append_u8(&status, 0);
+    const char *line = strstr((const char *)status.data, "\nUmask:");
+    if (!line)
+        return error_set(err, ERROR_SYSTEM, "/proc/PID/status does not tell the umask");
+    t->umask = (uint32_t)strtoul(line + 7, NULL, 8);
+    return 0;
+}
+
+int freeze_tmp_files(struct freeze *f, struct error *err)
+{
+    struct tmp_files *t = xcalloc(1, sizeof *t);
+    f->tmp_files = t;
+    t->root_fd = openat(f->tracee.proc_fd, "root" TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (t->root_fd < 0 && errno != ENOENT)
+        return error_system(err, "cannot open /tmp of process %d", f->tracee.pid);
+    if (t->root_fd >= 0 && (fstat(t->root_fd, &t->root) < 0 || list_all(f, t, err) < 0))
+        return -1;
+    if (read_umask(f, t, err) < 0)
+        return -1;
+    if (t->count > 0)
+        tmp_files_clear_umask(f);
+    for (size_t i = 0; i < t->count; i++)
+        if (make_entry(f, t, i, err) < 0)
+            return -1;
+    return make_mapped_files(f, t, err);
+}
+
+void freeze_forget_files(struct freeze *f)
+{
+    struct tmp_files *t = f->tmp_files;
+    freeze_forget_descriptors(f);
+    if (!t)
+        return;
+    for (size_t i = 0; i < t->count; i++)
+        free(t->list[i].path);
+    free(t->list);
+    fd_close(&t->root_fd);
+    free(t);
+    f->tmp_files = NULL;
+}

@@ -1,0 +1,74 @@
+/* Pipes: a full one, one with text, a closed end, a size, ends that have changed places, FIFOs. */
+#include "engine.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+static char big[1 << 20];
+
+static void fill(char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = (char)(i * 7 + i / 251);
+}
+
+int main(void)
+{
+    int full[2], text[2], no_writer[2], no_reader[2], swapped[2], sized[2];
+    char got[1 << 16], wanted[1 << 16];
+    signal(SIGPIPE, SIG_IGN);
+    fill(wanted, sizeof wanted);
+    CHECK(pipe2(full, O_NONBLOCK) == 0 && pipe2(text, O_CLOEXEC) == 0 && pipe(no_writer) == 0 &&
+          pipe(no_reader) == 0 && pipe(swapped) == 0 && pipe(sized) == 0);
+    CHECK_EQUAL(write(full[1], wanted, sizeof wanted), sizeof wanted);
+    CHECK(write(full[1], "x", 1) < 0 && errno == EAGAIN);
+    CHECK_EQUAL(write(text[1], "hello", 5), 5);
+    CHECK_EQUAL(write(no_writer[1], "last", 4), 4);
+    close(no_writer[1]);
+    close(no_reader[0]);
+    int aside = dup(swapped[0]);
+    CHECK_EQUAL(dup2(swapped[1], swapped[0]), swapped[0]);
+    CHECK_EQUAL(dup2(aside, swapped[1]), swapped[1]);
+    close(aside);
+    CHECK_EQUAL(fcntl(sized[1], F_SETPIPE_SZ, 1 << 20), 1 << 20);
+    CHECK(fcntl(sized[0], F_SETFL, O_NONBLOCK) == 0);
+    fill(big, sizeof big);
+    CHECK_EQUAL(write(sized[1], big, sizeof big), sizeof big);
+
+    CHECK(mkfifo("/tmp/fifo", 0600) == 0);
+    int fifo = open("/tmp/fifo", O_RDWR | O_CLOEXEC), fifo_reader = open("/tmp/fifo", O_RDONLY | O_NONBLOCK);
+    CHECK(fifo >= 0 && fifo_reader >= 0);
+    CHECK_EQUAL(write(fifo, "fifo", 4), 4);
+
+    test_freeze_point();
+    CHECK(write(full[1], "x", 1) < 0 && errno == EAGAIN);
+    CHECK_EQUAL(read(full[0], got, sizeof got), sizeof got);
+    CHECK(memcmp(got, wanted, sizeof got) == 0);
+    CHECK(read(full[0], got, 1) < 0 && errno == EAGAIN);
+    CHECK_EQUAL(fcntl(text[0], F_GETFD), FD_CLOEXEC);
+    CHECK_EQUAL(fcntl(text[1], F_GETFL) & O_NONBLOCK, 0);
+    CHECK_EQUAL(read(text[0], got, sizeof got), 5);
+    CHECK(memcmp(got, "hello", 5) == 0);
+    CHECK_EQUAL(read(no_writer[0], got, sizeof got), 4);
+    CHECK_EQUAL(read(no_writer[0], got, sizeof got), 0);
+    CHECK(write(no_reader[1], "x", 1) < 0 && errno == EPIPE);
+    CHECK_EQUAL(write(swapped[0], "y", 1), 1);
+    CHECK_EQUAL(read(swapped[1], got, 2), 1);
+    CHECK_EQUAL(fcntl(sized[0], F_GETPIPE_SZ), 1 << 20);
+    CHECK_EQUAL(fcntl(sized[0], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+    CHECK_EQUAL(fcntl(sized[1], F_GETFL) & O_NONBLOCK, 0);
+    for (size_t at = 0; at < sizeof big;) {
+        ssize_t n = read(sized[0], got, sizeof got);
+        CHECK(n > 0 && memcmp(got, big + at, (size_t)n) == 0);
+        at += (size_t)n;
+    }
+    CHECK_EQUAL(read(fifo_reader, got, sizeof got), 4);
+    CHECK(memcmp(got, "fifo", 4) == 0);
+    CHECK(read(fifo_reader, got, 1) < 0 && errno == EAGAIN);
+    CHECK_EQUAL(write(fifo, "again", 5), 5);
+    CHECK_EQUAL(read(fifo_reader, got, sizeof got), 5);
+    return 0;
+}
