@@ -123,6 +123,7 @@ struct front_env *front_env_start(struct front_version *version, const char *sna
     env->id = front->next_env_id++;
     env->state = FRONT_ENV_REQUESTED;
     env->builds = snapshot_id != NULL;
+    version->build_envs += env->builds;
     env->mode = !env->builds && function->snapshot_id[0] ? WIRE_THAW : WIRE_COLD;
     snprintf(
         env->snapshot_id, sizeof env->snapshot_id, "%s", env->builds ? snapshot_id : function->snapshot_id);
@@ -159,6 +160,10 @@ void front_env_free(struct front_env *env)
 {
     env_detach(env);
     logs_stream_free(&env->log, clock_wall_ms());
+    if (env->builds) {
+        env->version->build_envs--;
+        front_version_release(env->version);
+    }
     free(env);
 }
 

@@ -122,7 +122,6 @@ static void build_over(struct front_env *env)
     front_env_kill(env);
     if (version->pool && dispatch_pool_is_held(version->pool))
         dispatch_pool_release(version->pool);
-    front_version_release(version);
     builds_next(front);
 }
 

@@ -61,7 +61,7 @@ static void version_free(struct front_version *version)
 
 void front_version_release(struct front_version *version)
 {
-    if (version->pool == NULL && version->build == NULL && !version->build_waits)
+    if (version->pool == NULL && version->build_envs == 0 && !version->build_waits)
         version_free(version);
 }
 
