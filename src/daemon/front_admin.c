@@ -193,12 +193,12 @@ void front_admin_check_evicts(struct front *front)
 void front_admin_template_dropped(struct front *front, const char *snapshot_id)
 {
     struct front_evict *evict;
-    LIST_FOREACH(evict, &front->evicts, entry)
-    for (size_t i = 0; i < evict->dropping_count; i++)
-        if (strcmp(evict->dropping[i], snapshot_id) == 0) {
-            memcpy(evict->dropping[i], evict->dropping[--evict->dropping_count], WIRE_ID_HEX + 1);
-            break;
-        }
+    LIST_FOREACH (evict, &front->evicts, entry)
+        for (size_t i = 0; i < evict->dropping_count; i++)
+            if (strcmp(evict->dropping[i], snapshot_id) == 0) {
+                memcpy(evict->dropping[i], evict->dropping[--evict->dropping_count], WIRE_ID_HEX + 1);
+                break;
+            }
     front_admin_check_evicts(front);
 }
 
@@ -354,9 +354,9 @@ static void answer_inspect(struct http_exchange *exchange, const struct front_in
 void front_admin_inspected(struct front *front, const struct wire_snapshot_inspected *message, int text_fd)
 {
     struct front_inspect *inspect;
-    LIST_FOREACH(inspect, &front->inspects, entry)
-    if (inspect->request_id == message->request_id)
-        break;
+    LIST_FOREACH (inspect, &front->inspects, entry)
+        if (inspect->request_id == message->request_id)
+            break;
     if (!inspect)
         return;
     struct http_exchange *exchange = inspect->exchange;

@@ -71,6 +71,7 @@ struct front_version {
         *function;                        /* the newest of this generation that we were shown; a reference */
     struct dispatch_pool *pool;           /* NULL when it is gone */
     struct front_env *build;              /* being initialised to be frozen */
+    uint32_t build_envs;                  /* environments that build for it, also those that are ending */
     TAILQ_ENTRY(front_version) in_builds; /* waiting for its turn */
     bool build_waits;
     bool retired, deleted;

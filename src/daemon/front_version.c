@@ -94,10 +94,12 @@ static void version_retire(struct front_version *version, bool deleted)
         version->build_waits = false;
         TAILQ_REMOVE(&front->builds, version, in_builds);
     }
-    if (version->build)
-        front_env_kill(version->build);
     if (dispatch_pool_is_held(version->pool))
         refuse_waiting(version);
+    if (version->build) {
+        struct front_failure failure = {.type = "InternalError", .message = "it was deleted meanwhile"};
+        front_build_failed(version->build, &failure);
+    }
     if (deleted && version->function->snapshot_id[0]) {
         front_warden_send_snapshot(front, WIRE_TEMPLATE_DROP, version->function->snapshot_id);
         front_warden_send_snapshot(front, WIRE_SNAPSHOT_DELETE, version->function->snapshot_id);
