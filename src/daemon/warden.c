@@ -163,7 +163,7 @@ static void end_all(struct warden *w)
     }
     pool_close(w);
     snapshot_free_all(w);
-    worker_kill_all(w);
+    worker_end_all(w);
     env_free_all(w);
     template_free_all(w);
     for (int i = 0; i < LAST_TICKS_MAX && sandbox_host_tick(w->options->host) > 0; i++)

@@ -21,9 +21,9 @@ static struct env_list_head *bucket_of(struct warden *w, uint64_t id)
 struct env *env_find(struct warden *w, uint64_t id)
 {
     struct env *env;
-    LIST_FOREACH(env, bucket_of(w, id), in_bucket)
-    if (env->id == id)
-        return env;
+    LIST_FOREACH (env, bucket_of(w, id), in_bucket)
+        if (env->id == id)
+            return env;
     return NULL;
 }
 
@@ -332,8 +332,7 @@ void env_free_all(struct warden *w)
     struct env *env;
     for (int reap = 0; reap < 2; reap++) {
         for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++) {
-            LIST_FOREACH(env, &w->envs[i], in_bucket)
-            {
+            LIST_FOREACH (env, &w->envs[i], in_bucket) {
                 if (env->pid <= 0 || env->exited)
                     continue;
                 kill_process(env);

@@ -83,10 +83,9 @@ static uint32_t count_waiting(const struct warden *w)
     uint32_t count = 0;
     const struct template_entry *t;
     const struct env *env;
-    TAILQ_FOREACH(t, &w->templates, entry)
-    count += t->state == TEMPLATE_WAITS_FOR_BLANK;
-    TAILQ_FOREACH(env, &w->waiting, in_waiting)
-    {
+    TAILQ_FOREACH (t, &w->templates, entry)
+        count += t->state == TEMPLATE_WAITS_FOR_BLANK;
+    TAILQ_FOREACH (env, &w->waiting, in_waiting) {
         /* A thaw needs its blank only when its template is ready. */
         count += env->mode == WIRE_COLD || template_takes_clone(env->template);
         if (count >= WARDEN_PREPARING_MAX)

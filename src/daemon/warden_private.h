@@ -179,9 +179,14 @@ struct worker_result {
 typedef void worker_body(void *context, struct worker_result *result);
 typedef void worker_done(struct warden *w, void *context, const struct worker_result *result);
 /* `done` is called when it ended, with an error if it crashed; it owns the context then. */
-MUST_CHECK int worker_start(
-    struct warden *w, worker_body *body, worker_done *done, void *context, struct error *err);
-void worker_kill_all(struct warden *w);
+struct worker_job {
+    worker_body *body;
+    worker_done *done;
+    void *context;
+    bool finish; /* short, and to be finished even when everything else ends */
+};
+MUST_CHECK int worker_start(struct warden *w, const struct worker_job *job, struct error *err);
+void worker_end_all(struct warden *w);
 
 /* warden_snapshot.c: freezing, deleting, inspecting. */
 void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request);

@@ -97,8 +97,9 @@ static void start_freezes(struct warden *w)
         struct freeze_job *job = STAILQ_FIRST(&w->freezes);
         struct worker_result failure = {0};
         STAILQ_REMOVE_HEAD(&w->freezes, entry);
+        const struct worker_job work = {.body = freeze_body, .done = freeze_ended, .context = job};
         w->freezes_running++;
-        if (worker_start(w, freeze_body, freeze_ended, job, &failure.error) < 0)
+        if (worker_start(w, &work, &failure.error) < 0)
             freeze_ended(w, job, &failure);
     }
 }
@@ -161,10 +162,12 @@ void snapshot_delete(struct warden *w, const char *snapshot_id)
 {
     struct error err = {0};
     struct delete_job *job = xcalloc(1, sizeof *job);
+    const struct worker_job work = {
+        .body = delete_body, .done = delete_ended, .context = job, .finish = true};
     job->store = w->options->store;
     memcpy(job->snapshot_id, snapshot_id, sizeof job->snapshot_id);
     template_drop(w, snapshot_id, false);
-    if (worker_start(w, delete_body, delete_ended, job, &err) == 0)
+    if (worker_start(w, &work, &err) == 0)
         return;
     log_warning("cannot delete snapshot %s: %s", snapshot_id, err.text);
     free(job);
@@ -223,10 +226,11 @@ void snapshot_inspect(struct warden *w, const struct wire_snapshot_inspect *requ
     struct worker_result failure = {0};
     struct inspect_job *job = xcalloc(1, sizeof *job);
     *job = (struct inspect_job){.store = w->options->store, .request = *request};
+    const struct worker_job work = {.body = inspect_body, .done = inspect_ended, .context = job};
     job->memfd = memfd_create("inspection", MFD_CLOEXEC);
     if (job->memfd < 0)
         error_system(&failure.error, "cannot make a memfd");
-    else if (worker_start(w, inspect_body, inspect_ended, job, &failure.error) == 0)
+    else if (worker_start(w, &work, &failure.error) == 0)
         return;
     inspect_ended(w, job, &failure);
 }

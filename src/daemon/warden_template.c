@@ -91,9 +91,9 @@ bool template_takes_clone(const struct template_entry *t)
 static struct template_entry *find(struct warden *w, const char *snapshot_id)
 {
     struct template_entry *t;
-    TAILQ_FOREACH(t, &w->templates, entry)
-    if (!t->dropping && strcmp(t->snapshot_id, snapshot_id) == 0)
-        return t;
+    TAILQ_FOREACH (t, &w->templates, entry)
+        if (!t->dropping && strcmp(t->snapshot_id, snapshot_id) == 0)
+            return t;
     return NULL;
 }
 
@@ -206,9 +206,9 @@ static struct env *find_user(struct warden *w, const struct template_entry *t)
 {
     struct env *env;
     for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++)
-        LIST_FOREACH(env, &w->envs[i], in_bucket)
-    if (env->template == t)
-        return env;
+        LIST_FOREACH (env, &w->envs[i], in_bucket)
+            if (env->template == t)
+                return env;
     return NULL;
 }
 
@@ -252,8 +252,8 @@ static void keep_to_budget(struct warden *w)
 {
     uint64_t total = 0;
     struct template_entry *t, *previous;
-    TAILQ_FOREACH(t, &w->templates, entry)
-    total += t->state == TEMPLATE_PARKED ? template_memory_bytes(t->template) : 0;
+    TAILQ_FOREACH (t, &w->templates, entry)
+        total += t->state == TEMPLATE_PARKED ? template_memory_bytes(t->template) : 0;
     for (t = TAILQ_LAST(&w->templates, template_list); t != NULL && total > w->template_budget;
          t = previous) {
         previous = TAILQ_PREV(t, template_list, entry);

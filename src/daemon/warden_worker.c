@@ -16,8 +16,7 @@ struct worker {
     pid_t pid;
     int pidfd, result_fd;
     struct loop_watch *watch;
-    worker_done *done;
-    void *context;
+    struct worker_job job;
 };
 
 static void free_worker(struct worker *worker)
@@ -42,14 +41,13 @@ static void worker_ended(void *context, uint32_t events)
             status);
     result.error.text[sizeof result.error.text - 1] = '\0';
     struct warden *w = worker->warden;
-    worker_done *done = worker->done;
-    void *done_context = worker->context;
+    struct worker_job job = worker->job;
     free_worker(worker);
-    done(w, done_context, &result);
+    job.done(w, job.context, &result);
 }
 
 /* In the child. */
-static _Noreturn void run_body(worker_body *body, void *context, int result_fd, pid_t parent)
+static _Noreturn void run_body(const struct worker_job *job, int result_fd, pid_t parent)
 {
     struct worker_result result = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -57,12 +55,12 @@ static _Noreturn void run_body(worker_body *body, void *context, int result_fd, 
     signal(SIGINT, SIG_DFL);
     if (getppid() != parent)
         _exit(1);
-    body(context, &result);
+    job->body(job->context, &result);
     /* Smaller than a pipe's atomic write: it arrives whole or not at all. */
     _exit(write(result_fd, &result, sizeof result) != sizeof result);
 }
 
-int worker_start(struct warden *w, worker_body *body, worker_done *done, void *context, struct error *err)
+int worker_start(struct warden *w, const struct worker_job *job, struct error *err)
 {
     int pipe_fds[2];
     if (pipe2(pipe_fds, O_CLOEXEC) < 0)
@@ -73,7 +71,7 @@ int worker_start(struct warden *w, worker_body *body, worker_done *done, void *c
         (struct worker){.warden = w, .pidfd = -1, .result_fd = pipe_fds[0], .done = done, .context = context};
     worker->pid = fork();
     if (worker->pid == 0)
-        run_body(body, context, pipe_fds[1], parent);
+        run_body(job, pipe_fds[1], parent);
     close(pipe_fds[1]);
     LIST_INSERT_HEAD(&w->workers, worker, entry);
     if (worker->pid < 0) {
@@ -94,11 +92,12 @@ int worker_start(struct warden *w, worker_body *body, worker_done *done, void *c
     return -1;
 }
 
-void worker_kill_all(struct warden *w)
+void worker_end_all(struct warden *w)
 {
     while (!LIST_EMPTY(&w->workers)) {
         struct worker *worker = LIST_FIRST(&w->workers);
-        kill(worker->pid, SIGKILL);
+        if (!worker->job.finish)
+            kill(worker->pid, SIGKILL);
         worker_ended(worker, 0);
     }
 }

@@ -146,6 +146,9 @@ struct store_reader *store_reader_open(
         memcpy(r->id, id, sizeof r->id);
         if (reader_open(r, manifest, err) == 0)
             return r;
+        /* Somebody may have deleted it under our hands. */
+        if (faccessat(store->folder_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+            error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
     }
     store_reader_close(r);
     return NULL;
