@@ -67,8 +67,7 @@ int worker_start(struct warden *w, const struct worker_job *job, struct error *e
         return error_system(err, "cannot make a pipe");
     pid_t parent = getpid();
     struct worker *worker = xcalloc(1, sizeof *worker);
-    *worker =
-        (struct worker){.warden = w, .pidfd = -1, .result_fd = pipe_fds[0], .done = done, .context = context};
+    *worker = (struct worker){.warden = w, .pidfd = -1, .result_fd = pipe_fds[0], .job = *job};
     worker->pid = fork();
     if (worker->pid == 0)
         run_body(job, pipe_fds[1], parent);
