@@ -1,6 +1,7 @@
 /* The tables of a zip, read through the bounded cursor. libarchive unpacks; this decides whether it may:
  * (1) every name is one we would create, with no NUL hidden in it; (2) no two entries share bytes of the file
- * (the trick of the best bombs); (3) the number of entries is within the limit; (4) nothing is encrypted. */
+ * (the trick of the best bombs); (3) the number of entries is within the limit; (4) nothing is encrypted,
+ * nor a device. */
 #include "lambda/package.h"
 
 #include "base/limits.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define END_BYTES 22
 #define END_SIGNATURE 0x06054b50u
@@ -19,6 +21,7 @@
 #define LOCAL_BYTES 30
 #define COMMENT_MAX 65535
 #define EXTRA_ZIP64 1
+#define MADE_ON_UNIX 3
 
 /* Where the central directory is, in offsets of the buffer. */
 struct directory {
@@ -164,13 +167,15 @@ static enum package_verdict read_entry(
     static const char damaged[] = "its directory is damaged";
     if (cursor_u32(c) != ENTRY_SIGNATURE)
         return bad(why, damaged);
-    cursor_u32(c); /* versions */
+    uint16_t made_by = cursor_u16(c);
+    cursor_u16(c); /* version needed */
     uint16_t flags = cursor_u16(c);
     cursor_bytes(c, 2 + 4 + 4); /* method, time, CRC */
     uint64_t packed = cursor_u32(c);
     uint32_t plain = cursor_u32(c);
     uint16_t name_len = cursor_u16(c), extra_len = cursor_u16(c), comment_len = cursor_u16(c);
-    cursor_bytes(c, 2 + 2 + 4); /* disk, attributes */
+    cursor_bytes(c, 2 + 2); /* disk, internal attributes */
+    uint32_t attributes = cursor_u32(c);
     uint64_t offset = cursor_u32(c);
     struct bytes name = cursor_bytes(c, name_len);
     struct bytes extra = cursor_bytes(c, extra_len);
@@ -181,6 +186,9 @@ static enum package_verdict read_entry(
         return PACKAGE_BAD;
     if ((flags & 1) != 0)
         return bad(why, "it is encrypted");
+    mode_t type = made_by >> 8 == MADE_ON_UNIX ? attributes >> 16 & S_IFMT : 0;
+    if (type != 0 && type != S_IFREG && type != S_IFDIR && type != S_IFLNK)
+        return bad(why, "it holds a device, pipe or socket");
     if (offset > zip.len || packed > zip.len)
         return bad(why, damaged);
     struct cursor local = at(zip, offset + directory->shift);
