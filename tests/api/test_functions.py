@@ -18,12 +18,12 @@ def error_of(call, **arguments):
 
 
 def test_what_was_created_is_described(client, make_function):
-    function = make_function(ECHO, Description="an echo", Timeout=7, MemorySize=256, Environment={"A": "1"})
+    function = make_function(ECHO, Description="an echo", Timeout=7, MemorySize=256, Environment={"AA": "1"})
     answer = client.get_function(FunctionName=function.name)
     about = answer["Configuration"]
     assert about["Runtime"] == harness.PYTHON and about["Handler"] == "app.handler"
     assert (about["Timeout"], about["MemorySize"], about["Description"]) == (7, 256, "an echo")
-    assert about["Environment"] == {"Variables": {"A": "1"}}
+    assert about["Environment"] == {"Variables": {"AA": "1"}}
     assert about["State"] == "Active" and about["LastUpdateStatus"] == "Successful"
     assert about["Version"] == "$LATEST" and about["PackageType"] == "Zip"
     assert about["FunctionArn"] == f"arn:aws:lambda:us-east-1:000000000000:function:{function.name}"
@@ -64,11 +64,11 @@ def test_update_of_code_replaces_warm_environments(make_function):
 
 
 def test_update_of_configuration(make_function):
-    function = make_function("import os\ndef handler(e, c): return [os.environ.get('A'), c.memory_limit_in_mb]",
-                             Environment={"A": "1"})
+    function = make_function("import os\ndef handler(e, c): return [os.environ.get('AA'), c.memory_limit_in_mb]",
+                             Environment={"AA": "1"})
     assert function.call() == ["1", "128"]
     function.client.update_function_configuration(FunctionName=function.name, MemorySize=256,
-                                                  Environment={"Variables": {"A": "2"}})
+                                                  Environment={"Variables": {"AA": "2"}})
     function.client.get_waiter("function_updated_v2").wait(FunctionName=function.name)
     assert function.call() == ["2", "256"]
 
