@@ -1,4 +1,5 @@
 #include "thaw/arena.h"
+#include "thaw/huge_pages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,13 +27,19 @@ struct layout {
     uint64_t code, control, stack, thread_stacks, threads, ops, data, parking, end;
 };
 
+/* Moving the vDSO away and back, and two calls of munmap. */
+#define MOVING_OPS (2 * ARENA_SPECIAL_MAX + 2)
+
 static uint64_t op_count(const struct image *image)
 {
-    uint64_t count = image->template_plan.count + image->process_plan.count + image->release_plan.count;
+    struct plan huge = {0};
+    huge_pages_plan(&huge, image);
+    free(huge.ops);
+    uint64_t count = MOVING_OPS + huge.count + image->template_plan.count + image->process_plan.count +
+                     image->release_plan.count;
     for (uint32_t i = 0; i < image->thread_count; i++)
         count += image->threads[i].plan.count;
-    return count + 2 * ARENA_SPECIAL_MAX +
-           2; /* and what the builder adds: moving the vDSO there and back, unmapping */
+    return count;
 }
 
 static struct layout lay_out(const struct image *image)
@@ -141,6 +148,7 @@ static int put_own_plans(struct arena *arena, const struct layout *at, struct op
         vvar_to += special[i].is_vdso ? 0 : special[i].bytes;
         parking += special[i].bytes;
     }
+    huge_pages_plan(&settle, image);
     uint64_t arena_end = arena->start + arena->bytes;
     plan_call(&clear, SYS_munmap, plan_literal(LOWEST_ADDRESS), plan_literal(arena->start - LOWEST_ADDRESS));
     plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(USER_END - arena_end));
