@@ -43,5 +43,6 @@ int role_run_front(const struct role_options *options)
         .drain_seconds = options->drain_seconds,
         .log_level = options->log_level,
     };
+    role_favor_wakeups();
     return front_run(&front);
 }

@@ -145,6 +145,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
     /* Only the front has them now: its end must close when it dies. */
     fd_close(&s->front_end);
     fd_close(&s->listen_fd);
+    role_favor_wakeups();
     int result = warden_run(&w, err);
     fd_close(&w.front_pidfd);
     return result;
