@@ -43,7 +43,7 @@ quietly() {
 
 # build_into FOLDER [meson option...]: configure when needed, then build what changed.
 build_into() {
-    local folder=$1 list
+    local folder=$1 list python
     shift
     mkdir -p "$folder"
     # Meson reads the lists of sources when it configures, so a file that came or went means: configure again.
@@ -57,6 +57,10 @@ build_into() {
     printf '%s\n' "$list" >"$folder/sources.txt"
     say "building $folder"
     quietly "$folder/ninja.log" ninja -C "$folder"
+    # Functions see the bootstrap read-only, so what compiling it takes would be lost at every cold start.
+    for python in /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do
+        [ ! -x "$python" ] || "$python" -m compileall -q runtimes/python
+    done
 }
 
 # The tests' own Python, so that they run the same everywhere.

@@ -1,6 +1,8 @@
 /* The smallest function: an empty handler for the runtime `provided`, in C without libraries. It asks for an
  * event, answers `null`, and asks again, on one connection. See README.md. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,7 +16,7 @@
 
 static char reply[REPLY_BYTES_MAX + 1];
 
-static void fail(const char *what)
+static _Noreturn void fail(const char *what)
 {
     perror(what);
     exit(1);

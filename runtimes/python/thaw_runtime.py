@@ -257,15 +257,22 @@ class ClientContext:
 Client_.__name__ = Client_.__qualname__ = "Client"
 
 
+# Read once: each look into the environment touches pages that a clone would have to copy.
+LOG_GROUP_NAME = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
+LOG_STREAM_NAME = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
+FUNCTION_NAME = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+MEMORY_LIMIT_IN_MB = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+FUNCTION_VERSION = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+
+
 class LambdaContext:
     def __init__(self, invoke_id, arn, deadline_ms, client_context, identity):
-        env = os.environ.get
         self.aws_request_id = invoke_id
-        self.log_group_name = env("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = env("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = env("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-        self.function_version = env("AWS_LAMBDA_FUNCTION_VERSION")
+        self.log_group_name = LOG_GROUP_NAME
+        self.log_stream_name = LOG_STREAM_NAME
+        self.function_name = FUNCTION_NAME
+        self.memory_limit_in_mb = MEMORY_LIMIT_IN_MB
+        self.function_version = FUNCTION_VERSION
         self.invoked_function_arn = arn
         self.client_context = client_context
         self.identity = identity
