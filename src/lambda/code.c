@@ -303,12 +303,12 @@ void op_update_function_code(struct call *call)
 void op_download_code(struct call *call)
 {
     const char *file = call->segments[0];
+    char id[CATALOG_FUNCTION_CODE_HEX + 1];
     uint8_t digest[CATALOG_FUNCTION_CODE_HEX / 2];
-    CLEANUP_FREE char *id = xstrndup(file, CATALOG_FUNCTION_CODE_HEX);
     struct buffer zip = {0};
     struct error err;
-    bool named = strlen(file) == CATALOG_FUNCTION_CODE_HEX + 4 && hex_decode(digest, sizeof digest, id) &&
-                 strcmp(file + CATALOG_FUNCTION_CODE_HEX, ".zip") == 0;
+    snprintf(id, sizeof id, "%s", file);
+    bool named = hex_decode(digest, sizeof digest, id) && strcmp(file + strlen(id), ".zip") == 0;
     if (!named || file_read(call->api->code_fd, file, &zip, LIMIT_ZIP_BYTES, &err) != 0) {
         buffer_free(&zip);
         reply_error(call, 404, "ResourceNotFoundException", "The resource you requested does not exist.");
