@@ -165,7 +165,7 @@ class Daemon:
         warden = self.process.pid
         table = parents()
         children = [pid for pid, (parent, _) in table.items() if parent == warden]
-        fronts = [pid for pid in children if "front" in command_line(pid)]
+        fronts = [pid for pid in children if "--role=front" in command_line(pid)]
         assert len(fronts) == 1, f"no front among {[(p, command_line(p)) for p in children]}"
         return {"warden": warden, "front": fronts[0]}
 
