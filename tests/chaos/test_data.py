@@ -4,7 +4,6 @@ never a wrong answer."""
 import json
 import os
 import random
-import shutil
 import subprocess
 
 import pytest
@@ -46,25 +45,18 @@ def test_damaged_snapshots_are_made_anew(new_daemon, make_function, how):
     version = function.publish()
     born = function.call(0, version)[1]
     chooser = random.Random(how)
-    files = snapshot_files(daemon)
-    assert files, "a snapshot is on the disk"
-    for path in files:
-        saved = path.read_bytes()
+    for number in range(2):  # the manifest, and the pages
         daemon.stop()
-        damage(path, how, chooser)
+        files = snapshot_files(daemon)
+        assert [p.name for p in files] == ["manifest", "pages"]
+        damage(files[number], how, chooser)
         daemon.start()
         # The version is initialised and frozen anew, or the call says what is wrong; it never answers nonsense.
-        answer = harness.wait_until(lambda: attempt(function, version), f"{path.name} {how}: an answer")
-        assert answer[0] == 1, (path.name, how)
-        assert answer[1] != born, f"{path.name} {how}: damage went unnoticed"
+        answer = harness.wait_until(lambda: attempt(function, version), f"{files[number].name} {how}: an answer")
+        assert answer[0] == 1 and answer[1] != born, f"{files[number].name} {how}: damage went unnoticed"
         born = answer[1]
         function.evict(version, templates=True)
         assert attempt(function, version) == [1, born], "the new snapshot is used from now on"
-        if not path.exists() and path in snapshot_files(daemon):
-            path.write_bytes(saved)
-        break_if_new = set(snapshot_files(daemon)) != set(files)
-        if break_if_new:
-            break
 
 
 def attempt(function, version):
@@ -230,4 +222,7 @@ def test_what_nobody_needs_is_removed(new_daemon, make_function):
     assert snapshot_files(daemon)
     function.client.delete_function(FunctionName=function.name)
     harness.wait_until(lambda: not snapshot_files(daemon), "the snapshot to go with its version")
+    # Environments may still be at work in the unpacked code, so that goes after a while, or at the next start.
+    daemon.stop()
+    daemon.start()
     harness.wait_until(lambda: not [p for p in (daemon.data / "code").iterdir()], "the code to go, too")
