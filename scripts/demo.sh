@@ -11,9 +11,15 @@ step() {
     printf '\n%s%s%s\n' "$bold" "$*" "$plain"
 }
 
-# show COMMAND...: print it as one would type it, and run it.
+# Print a command as one would type it.
+print_command() {
+    printf '%s\n' "${*//$THAW_AWS_CLI/aws}" | sed "s|$work|.|g" | fold -s -w 108 |
+        sed '$!s/ *$/ \\/; 1s/^/  $ /; 2,$s/^/      /'
+}
+
+# show COMMAND...: print it and run it.
 show() {
-    printf '  $ %s\n' "${*//$THAW_AWS_CLI/aws}" | sed "s|$work|.|g"
+    print_command "$@"
     "$@" | sed 's/^/    /'
 }
 
@@ -67,29 +73,21 @@ deploy() {
     aws_lambda publish-version --function-name pets --query '[Version,State]' --output text
     "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda wait published-version-active --function-name pets --qualifier 1
     show build/thaw functions
-    show build/thaw inspect pets:1 | head -16
+    show build/thaw inspect pets:1 | sed -n 1,12p
 }
 
 invoke() {
     step "4. The same function, started the slow way (\$LATEST, cold) and the fast way (version 1, thawed)"
+    local name command
     for name in pets pets:1; do
-        build/thaw evict "$name" --templates >/dev/null
-        aws_lambda invoke --function-name "$name" --log-type Tail --payload fileb://examples/python-pets/event.json \
-            --query LogResult --output text "$work/out.json" | report_lines
+        build/thaw evict "$name" >/dev/null
+        command=("$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda invoke --function-name "$name" --log-type Tail
+            --payload fileb://examples/python-pets/event.json --query LogResult --output text "$work/out.json")
+        print_command "${command[@]}" '| base64 -d'
+        "${command[@]}" | base64 -d | grep -aE '^(INIT_START|RESTORE_REPORT|REPORT)' |
+            sed 's/\t/ /g; s/RequestId: [^ ]* //; s/Runtime Version ARN.*//; s/^/    /'
     done
-    printf '  and it answers: %s\n' "$(cut -c1-100 "$work/out.json")..."
-}
-
-# The log comes in base64; the lines that tell how long things took are enough here.
-report_lines() {
-    local line
-    while IFS= read -r line; do
-        if [[ $line == *'$ '* ]]; then
-            printf '%s\n' "$line"
-        else
-            base64 -d <<<"${line// /}" | grep -aE '^(INIT_START|RESTORE_REPORT|REPORT)' | tr '\t' ' ' | sed 's/^/    /; s/RequestId: [^ ]* //'
-        fi
-    done
+    printf '  it answers: %s...\n' "$(cut -c1-100 "$work/out.json")"
 }
 
 measure() {

@@ -48,7 +48,7 @@ static enum cli_exit bench_version(
     CLEANUP_FREE char *many = xasprintf("%ld thaws at once", bench->concurrency);
     const struct bench_series series[BENCH_KINDS] = {
         [BENCH_COLD] = {.key = "cold", .start = "cold", .title = "cold start"},
-        [BENCH_FIRST] = {.key = "thaw_first", .start = "first", .title = "first thaw (builds the template)"},
+        [BENCH_FIRST] = {.key = "thaw_first", .start = "first", .title = "first thaw"},
         [BENCH_THAW] = {.key = "thaw", .start = "thaw", .title = "thaw"},
         [BENCH_WARM] = {.key = "warm", .start = "warm", .title = "warm invocation"},
         [BENCH_CONCURRENT] = {.key = "thaw_concurrent", .title = many},
@@ -106,7 +106,9 @@ const struct cli_command command_bench = {
     .details =
         "Evicts the version's environments before each start, outside of the timing; so it disturbs\n"
         "whoever uses that version. Cold starts are those of $LATEST, which is never frozen. Times are\n"
-        "this client's, over a connection that is open already; phases are the server's own account.\n"
+        "this client's, over a connection that is open already. A first thaw finds no template in memory\n"
+        "and builds it from the snapshot. Phases are the server's own account: 'event' is when the\n"
+        "function had its event, and spans those above it; --json has all percentiles of each.\n"
         "\n"
         "  -n, --runs N          thaws and cold starts (default " DEFAULT_RUNS
         "; cold starts end after 60 s);\n"

@@ -36,23 +36,60 @@ static void add_row(struct table *table, const char *title, struct bench_samples
 
 static void print_totals(struct bench *bench)
 {
-    CLEANUP_TABLE struct table *table =
-        table_new("end to end, milliseconds|>runs|>median|>p90|>p99|>min|>max");
+    CLEANUP_TABLE struct table *table = table_new("end to end, ms|>runs|>median|>p90|>p99|>min|>max");
     for (int kind = 0; kind < BENCH_KINDS; kind++)
         if (bench->series[kind].total.count > 0)
             add_row(table, bench->series[kind].title, &bench->series[kind].total);
     table_print(table, stdout);
 }
 
-static void print_phases(struct bench_series *series)
+/* The phases of all series in one list: those of the thaw first, in their order, then what others add. */
+static size_t list_phases(const struct bench *bench, const char *names[BENCH_PHASES_MAX])
 {
-    if (series->phase_count == 0)
-        return;
-    CLEANUP_FREE char *headings =
-        xasprintf("%s, by phase, milliseconds|>runs|>median|>p90|>p99|>min|>max", series->title);
-    CLEANUP_TABLE struct table *table = table_new(headings);
+    static const enum bench_kind order[] = {
+        BENCH_FIRST, BENCH_THAW, BENCH_CONCURRENT, BENCH_COLD, BENCH_WARM};
+    size_t count = 0;
+    for (size_t k = 0; k < countof(order); k++) {
+        const struct bench_series *series = &bench->series[order[k]];
+        for (size_t i = 0; i < series->phase_count; i++) {
+            size_t at = 0;
+            while (at < count && strcmp(names[at], series->phase[i].name) != 0)
+                at++;
+            if (at == count && count < BENCH_PHASES_MAX)
+                names[count++] = series->phase[i].name;
+        }
+    }
+    return count;
+}
+
+static void add_phase_cell(
+    struct table *table, struct bench_series *series, const char *name, unsigned percent)
+{
     for (size_t i = 0; i < series->phase_count; i++)
-        add_row(table, series->phase[i].name, &series->phase[i].samples);
+        if (strcmp(series->phase[i].name, name) == 0) {
+            table_add(table, "%.3f", bench_percentile(&series->phase[i].samples, percent) / 1e3);
+            return;
+        }
+    table_add(table, "-");
+}
+
+static void print_phases(struct bench *bench)
+{
+    const char *names[BENCH_PHASES_MAX];
+    size_t count = list_phases(bench, names);
+    if (count == 0)
+        return;
+    CLEANUP_TABLE struct table *table =
+        table_new("by phase, median ms|>cold start|>first thaw|>thaw|>thaw p99|>warm|>at once");
+    for (size_t i = 0; i < count; i++) {
+        table_add(table, "%s", names[i]);
+        add_phase_cell(table, &bench->series[BENCH_COLD], names[i], 50);
+        add_phase_cell(table, &bench->series[BENCH_FIRST], names[i], 50);
+        add_phase_cell(table, &bench->series[BENCH_THAW], names[i], 50);
+        add_phase_cell(table, &bench->series[BENCH_THAW], names[i], 99);
+        add_phase_cell(table, &bench->series[BENCH_WARM], names[i], 50);
+        add_phase_cell(table, &bench->series[BENCH_CONCURRENT], names[i], 50);
+    }
     putchar('\n');
     table_print(table, stdout);
 }
@@ -81,11 +118,7 @@ void bench_print(struct bench *bench)
     printf("%s:%s on %ld processors, kernel %s\n\n", bench->version.name, bench->version.version,
         sysconf(_SC_NPROCESSORS_ONLN), machine.release);
     print_totals(bench);
-    print_phases(&bench->series[BENCH_COLD]);
-    print_phases(&bench->series[BENCH_FIRST]);
-    print_phases(&bench->series[BENCH_THAW]);
-    print_phases(&bench->series[BENCH_WARM]);
-    print_phases(&bench->series[BENCH_CONCURRENT]);
+    print_phases(bench);
     print_ratio(bench);
     print_others(bench);
 }

@@ -81,7 +81,7 @@ static size_t count_environments(const json_t *environments, const json_t *versi
 static void print_versions(const json_t *versions, const json_t *environments)
 {
     CLEANUP_TABLE struct table *table =
-        table_new("FUNCTION|>VERSION|STATE|SNAPSTART|>ALIVE|RUNTIME|>MEMORY|>CODE|MODIFIED|REASON");
+        table_new("FUNCTION|>VERSION|STATE|SNAPSTART|>ALIVE|RUNTIME|>MEMORY|>CODE|MODIFIED");
     size_t i;
     json_t *version;
     json_array_foreach (versions, i, version) {
@@ -95,9 +95,13 @@ static void print_versions(const json_t *versions, const json_t *environments)
         table_add(table, "%lld MB", (long long)json_integer_value(json_object_get(version, "MemorySize")));
         table_add(table, "%s", size_text(size, json_number_value(json_object_get(version, "CodeSize"))));
         table_add(table, "%.19s", text_of(version, "LastModified"));
-        table_add(table, "%s", text_of(version, "StateReason"));
     }
     table_print(table, stdout);
+    json_array_foreach (versions, i, version) {
+        if (*text_of(version, "StateReason"))
+            printf("%s:%s: %s\n", text_of(version, "FunctionName"), text_of(version, "Version"),
+                text_of(version, "StateReason"));
+    }
 }
 
 /* The configurations of every version of `only`, or of all functions. Returns a new array, or NULL. */
