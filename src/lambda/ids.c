@@ -4,12 +4,19 @@
 #include <sys/random.h>
 #include <time.h>
 
+/* A system call for each of an invocation's three ids would be a quarter of what the API costs it. They are
+ * names, not secrets; the pool is never seen after a fork, as children make no ids. */
 static void random_hex(char *out, size_t bytes)
 {
-    uint8_t random[16];
-    if (getrandom(random, bytes, 0) != (ssize_t)bytes)
-        abort(); /* so few bytes always come whole once the pool is ready */
-    hex_encode(out, random, bytes);
+    static uint8_t pool[256];
+    static size_t left;
+    if (left < bytes) {
+        if (getrandom(pool, sizeof pool, 0) != (ssize_t)sizeof pool)
+            abort(); /* so few bytes always come whole once the kernel's pool is ready */
+        left = sizeof pool;
+    }
+    left -= bytes;
+    hex_encode(out, pool + left, bytes);
 }
 
 void uuid_make(char out[LAMBDA_REQUEST_ID])

@@ -186,7 +186,7 @@ static void read_trace_id(struct call *call, char out[LAMBDA_TRACE_ID_BYTES])
 {
     const char *given = http_header(call->exchange, "X-Amzn-Trace-Id");
     if (given != NULL && *given != '\0' && strlen(given) < LAMBDA_TRACE_ID_BYTES)
-        strcpy(out, given);
+        snprintf(out, LAMBDA_TRACE_ID_BYTES, "%s", given);
     else
         trace_id_make(out);
 }

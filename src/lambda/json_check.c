@@ -88,10 +88,24 @@ static bool scan_escape(struct scan *s)
     return true;
 }
 
+/* Eight bytes at a time while none of them is a quote, a backslash, a control or a multi-byte character. */
+static void skip_plain(struct scan *s)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    for (uint64_t word; s->end - s->at >= 8; s->at += 8) {
+        memcpy(&word, s->at, 8);
+        uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
+        uint64_t stop = (word - ones * 0x20) | (quote - ones) | (backslash - ones) | word;
+        if ((stop & tops) != 0)
+            return;
+    }
+}
+
 static bool scan_string(struct scan *s)
 {
     s->at++;
     for (;;) {
+        skip_plain(s);
         while (s->at < s->end && *s->at >= 0x20 && *s->at < 0x80 && *s->at != '"' && *s->at != '\\')
             s->at++;
         if (s->at >= s->end)
