@@ -1,6 +1,5 @@
-/* Blank sandboxes, prepared ahead of need. A refill never runs while a request is being served: it waits for
- * a short timer, unless starts are waiting for blanks, when as many are prepared beside each other as is
- * useful. */
+/* Blank sandboxes, prepared ahead of need: at leisure, when no start has asked for one for a moment; at once
+ * and several beside each other when starts are waiting; and slowly in between, when they are running out. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/warden_private.h"
@@ -94,6 +93,12 @@ static uint32_t count_waiting(const struct warden *w)
     return count;
 }
 
+/* Preparing takes a millisecond of processor time, which those that are being started now need more. */
+static bool is_quiet(const struct pool *pool)
+{
+    return clock_monotonic_ns() - pool->taken_ns >= WARDEN_QUIET_NS;
+}
+
 static void refill_timer_fired(void *context)
 {
     struct warden *w = context;
@@ -107,8 +112,8 @@ static void refill_timer_fired(void *context)
     }
     if (pool->failures == 0 && waiting > pool->preparing_count)
         prepare_some(w, waiting - pool->preparing_count);
-    else if (have < pool->target)
-        prepare_some(w, 2 * have < pool->target ? 2 : 1);
+    else if (have < pool->target && (have <= pool->target / 4 || is_quiet(pool)))
+        prepare_some(w, 1);
     pool_fill(w);
 }
 
@@ -142,6 +147,7 @@ struct sandbox *pool_take(struct warden *w)
     }
     TAILQ_REMOVE(&pool->ready, blank, entry);
     pool->ready_count--;
+    pool->taken_ns = clock_monotonic_ns();
     struct sandbox *sandbox = steal_pointer(blank->sandbox);
     free_blank(w, blank);
     pool_fill(w);

@@ -24,6 +24,7 @@
 #define WARDEN_ENV_BUCKETS 1024
 #define WARDEN_TICK_NS (20 * 1000000ull)
 #define WARDEN_REFILL_NS (3 * 1000000ull)
+#define WARDEN_QUIET_NS (25 * 1000000ull) /* without a start, until blanks are made at leisure */
 #define WARDEN_SHRINK_NS (10 * 1000000000ull)
 
 struct warden;
@@ -112,6 +113,7 @@ struct pool {
     uint32_t failures; /* in a row */
     struct error last_error;
     bool refill_is_urgent, closed;
+    uint64_t taken_ns; /* when the last one was taken */
     struct loop_timer *refill_timer, *shrink_timer;
 };
 
