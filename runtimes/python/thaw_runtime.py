@@ -1,8 +1,8 @@
 """Runs a Python function: the Runtime API's client for the managed runtimes python3.8 and later.
 
 Start-up is part of every cold start, so what costs milliseconds to import (logging, traceback, socket) is imported
-when it is first needed. What lies between the answer to restore/next and the request for the first event is part of
-every thaw: there each page written to costs a copy, so it is short, allocates next to nothing, and has run before.
+when it is first needed. What lies between the snapshot and the first event is part of every thaw: there each page written to
+costs a copy, so it is short, allocates next to nothing, and has run before.
 """
 
 import _socket
@@ -484,9 +484,7 @@ def make_unique():
         numpy_random.seed()
 
 
-def freeze_and_restore(client):
-    """Returns in a clone, and says whether that is unique already. All after recv() is what a thaw waits for."""
-    hooks = sys.modules.get("snapshot_restore_py")
+def prepare_snapshot(client, hooks):
     try:
         before = hooks.get_before_snapshot() if hooks is not None else []
         while before:
@@ -497,17 +495,24 @@ def freeze_and_restore(client):
         log_error(error)
         client.post_error(b"init/error", error, "Runtime.BeforeSnapshotError")
         sys.exit(64)
-    after = hooks.get_after_restore() if hooks is not None else []
     warm_up(client)
     sys.stdout.flush()
     gc.collect()
     gc.freeze()  # the collector will not look at, and so not write to, what is shared
+
+
+def freeze_and_restore(client):
+    """Prepares for the snapshot, which is taken here, or at the first invocation/next when no hook is to run after a
+    restore: that saves every clone a round trip. Says whether the process is a unique clone already."""
+    hooks = sys.modules.get("snapshot_restore_py")
+    prepare_snapshot(client, hooks)
+    after = hooks.get_after_restore() if hooks is not None else []
+    if not after:
+        return False
     client.socket.sendall(client.restore_request)
     answer = client.socket.recv(RECV_BYTES)
     if not answer.startswith(b"HTTP/1.1 200"):
         sys.exit("restore/next: %r" % answer)
-    if not after:
-        return False
     make_unique()
     run_after_restore(client, after)
     return True
@@ -580,10 +585,11 @@ def handle(client, handler, fields, body):
 
 def serve(client, handler, unique):
     client.socket.sendall(client.next_request)
-    if not unique:
-        make_unique()  # while the event is on its way
     while True:
         status, fields, body = client.receive()
+        if not unique:
+            make_unique()
+            unique = True
         if status != 200:
             sys.exit("invocation/next: status %d: %s" % (status, bytes(body).decode("utf-8", "replace")))
         handle(client, handler, fields, body)

@@ -436,8 +436,11 @@ def handler(e, c):
 def test_random_numbers_differ_after_a_restore(start, hook):
     code = hook + "import random\nrandom.seed(1)\ndef handler(e, c):\n    return random.random()\n"
     function = start(code, AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
-    function.hear("restore/next")
-    function.api.restored.set()
-    assert function.invoke() != 0.13436424411240122
+    if hook:
+        function.hear("restore/next")
+        function.api.restored.set()
+    # without a hook there is nothing to wait for: the snapshot is taken at the first invocation/next
+    first, second = function.invoke(), function.invoke()
+    assert first != second and 0.13436424411240122 not in (first, second)
     # and only then: who seeds on purpose gets what he asked for
     assert start(code).invoke() == 0.13436424411240122
