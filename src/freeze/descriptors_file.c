@@ -62,19 +62,19 @@ static int write_extent(struct freeze *f, struct plan *plan, int source, struct 
     uint64_t len, struct error *err)
 {
     CLEANUP_FREE uint8_t *chunk = xcalloc(1, PATCH_BYTES);
-    struct buffer *data = &f->image->data;
-    buffer_align(data, 4096);
-    uint64_t offset = data->len;
+    uint64_t offset = f->image->bulk_bytes;
     for (uint64_t done = 0; done < len;) {
         size_t want = len - done < PATCH_BYTES ? (size_t)(len - done) : PATCH_BYTES;
         ssize_t got = pread(source, chunk, want, (off_t)(from + done));
         if (got <= 0)
             return error_system(err, "cannot read a file's contents");
-        buffer_append(data, chunk, (size_t)got);
+        if (f->request->put_pages(f->request->put_context, chunk, (size_t)got, err) < 0)
+            return -1;
         done += (uint64_t)got;
     }
+    f->image->bulk_bytes += len;
     plan_expect_value(
-        plan_call(plan, SYS_pwrite64, at, plan_data(offset), plan_literal(len), plan_literal(from)),
+        plan_call(plan, SYS_pwrite64, at, plan_bulk(offset), plan_literal(len), plan_literal(from)),
         (int64_t)len);
     return 0;
 }

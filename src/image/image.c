@@ -165,7 +165,7 @@ void image_encode(struct buffer *out, const struct image *image)
     buffer_append(out, image->cpu_features, sizeof image->cpu_features);
     buffer_append_u32(out, (uint32_t)image->pid);
     const uint64_t numbers[] = {image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes,
-        image->vdso_start, image->vdso_bytes, image->vvar_start, image->vvar_bytes};
+        image->bulk_bytes, image->vdso_start, image->vdso_bytes, image->vvar_start, image->vvar_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
         buffer_append_u64(out, numbers[i]);
     buffer_append_u32(out, image->descriptor_floor);
@@ -196,6 +196,8 @@ static bool valid_arg(const struct plan_op *op, size_t a, const struct image *im
         return true;
     case PLAN_DATA:
         return op->arg[a] <= image->data.len;
+    case PLAN_BULK:
+        return op->arg[a] <= image->bulk_bytes;
     case PLAN_SLOT:
         return op->arg[a] < PLAN_SLOT_COUNT;
     case PLAN_REGISTER:
@@ -335,13 +337,15 @@ static void decode_head(struct cursor *in, struct image *image)
         memcpy(image->cpu_features, features.data, features.len);
     image->pid = (int32_t)cursor_u32(in);
     uint64_t *const numbers[] = {&image->monotonic_ns, &image->boottime_ns, &image->wall_ms,
-        &image->page_bytes, &image->vdso_start, &image->vdso_bytes, &image->vvar_start, &image->vvar_bytes};
+        &image->page_bytes, &image->bulk_bytes, &image->vdso_start, &image->vdso_bytes, &image->vvar_start,
+        &image->vvar_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
         *numbers[i] = cursor_u64(in);
     image->descriptor_floor = cursor_u32(in);
     image->sandbox_ops_end = cursor_u32(in);
     struct bytes data = cursor_blob(in);
-    if (data.len > IMAGE_DATA_MAX || image->descriptor_floor > IMAGE_DESCRIPTORS_MAX)
+    if (data.len > IMAGE_DATA_MAX || image->bulk_bytes > IMAGE_BULK_MAX ||
+        image->descriptor_floor > IMAGE_DESCRIPTORS_MAX)
         in->failed = true;
     else
         buffer_append(&image->data, data.data, data.len);

@@ -13,7 +13,8 @@
 
 #define IMAGE_THREADS_MAX 4096
 #define IMAGE_OPS_MAX (1u << 20)
-#define IMAGE_DATA_MAX (1u << 30)
+#define IMAGE_DATA_MAX (48u << 20)
+#define IMAGE_BULK_MAX (16ull << 30)
 #define IMAGE_MAPPINGS_MAX (1u << 18)
 #define IMAGE_DESCRIPTORS_MAX 65536
 
@@ -61,7 +62,8 @@ struct image {
     /* The process. */
     int32_t pid;                                 /* in its pid namespace */
     uint64_t monotonic_ns, boottime_ns, wall_ms; /* clocks at the freeze */
-    uint64_t page_bytes;                         /* length of the page stream */
+    uint64_t page_bytes;                         /* the stream: first so many bytes of pages... */
+    uint64_t bulk_bytes;                         /* ...then so many of the bulk area */
     uint64_t vdso_start, vdso_bytes;
     uint64_t vvar_start, vvar_bytes; /* all the [vvar*] mappings, which lie together */
     uint32_t descriptor_floor;       /* every descriptor of the process is below this number */
@@ -102,6 +104,10 @@ static inline struct plan_arg plan_literal(uint64_t value)
 static inline struct plan_arg plan_data(uint64_t offset)
 {
     return (struct plan_arg){PLAN_DATA, offset};
+}
+static inline struct plan_arg plan_bulk(uint64_t offset)
+{
+    return (struct plan_arg){PLAN_BULK, offset};
 }
 static inline struct plan_arg plan_slot(enum plan_slot slot)
 {

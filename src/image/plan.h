@@ -20,6 +20,7 @@
 enum plan_arg_kind {
     PLAN_LITERAL = 0, /* the value itself */
     PLAN_DATA,        /* an offset into the snapshot's data area: becomes an address */
+    PLAN_BULK,        /* the same into the bulk area: contents of files, which travel with the pages */
     PLAN_SLOT,        /* a per-clone descriptor, see enum plan_slot */
     PLAN_REGISTER,    /* the saved result of an earlier operation of the same plan */
 };

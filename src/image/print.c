@@ -51,6 +51,9 @@ static void print_arg(struct buffer *out, const struct image *image, const struc
         if (value >= image->data.len || !print_as_text(out, image, value))
             buffer_printf(out, "data+%#lx", value);
         break;
+    case PLAN_BULK:
+        buffer_printf(out, "bulk+%#lx", value);
+        break;
     case PLAN_SLOT:
         buffer_printf(out, "%s", slot_names[value]);
         break;
@@ -137,7 +140,8 @@ static void print_head(struct buffer *out, const struct image *image)
         "plan         %u operations for the template; %u for the process and %u to release it in each "
         "clone\n",
         image->template_plan.count, image->process_plan.count, image->release_plan.count);
-    buffer_printf(out, "data         %.1f KB\n", (double)image->data.len / 1024);
+    buffer_printf(out, "data         %.1f KB, and %.1f MB of files' contents\n",
+        (double)image->data.len / 1024, (double)image->bulk_bytes / MEGABYTE);
     buffer_printf(out, "kernel       %s\n", image->kernel_release);
 }
 

@@ -24,11 +24,11 @@ static uint64_t page_align(uint64_t bytes)
 
 /* Where each part of the arena begins, as offsets; in this order. */
 struct layout {
-    uint64_t code, control, stack, thread_stacks, threads, ops, data, parking, end;
+    uint64_t code, control, stack, thread_stacks, threads, ops, data, bulk, parking, end;
 };
 
-/* Moving the vDSO away and back, and two calls of munmap. */
-#define MOVING_OPS (2 * ARENA_SPECIAL_MAX + 2)
+/* Moving the vDSO away and back, two calls of munmap, reading the bulk area. */
+#define MOVING_OPS (2 * ARENA_SPECIAL_MAX + 3)
 
 static uint64_t op_count(const struct image *image)
 {
@@ -50,7 +50,8 @@ static struct layout lay_out(const struct image *image)
     at.threads = page_align(at.thread_stacks + image->thread_count * BLOB_THREAD_STACK_BYTES);
     at.ops = page_align(at.threads + image->thread_count * sizeof(struct blob_thread));
     at.data = page_align(at.ops + op_count(image) * sizeof(struct plan_op));
-    at.parking = page_align(at.data + image->data.len);
+    at.bulk = page_align(at.data + image->data.len);
+    at.parking = page_align(at.bulk + image->bulk_bytes);
     at.end = at.parking + PARKING_BYTES;
     return at;
 }
@@ -148,6 +149,9 @@ static int put_own_plans(struct arena *arena, const struct layout *at, struct op
         vvar_to += special[i].is_vdso ? 0 : special[i].bytes;
         parking += special[i].bytes;
     }
+    if (image->bulk_bytes > 0)
+        plan_do(
+            &settle, PLAN_READ_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
     huge_pages_plan(&settle, image);
     uint64_t arena_end = arena->start + arena->bytes;
     plan_call(&clear, SYS_munmap, plan_literal(LOWEST_ADDRESS), plan_literal(arena->start - LOWEST_ADDRESS));
@@ -187,7 +191,8 @@ int arena_build(struct arena *arena, const struct image *image, struct error *er
         return error_system(err, "cannot make the blob executable");
     arena->entry = (blob_entry_function *)arena->start;
     arena->control = (struct blob_control *)(arena->start + at.control);
-    *arena->control = (struct blob_control){.data = arena->start + at.data, .pid = image->pid};
+    *arena->control = (struct blob_control){
+        .data = arena->start + at.data, .bulk = arena->start + at.bulk, .pid = image->pid};
     if (image->data.len > 0)
         memcpy((void *)arena->control->data, image->data.data, image->data.len);
     struct op_writer writer = {(struct plan_op *)(arena->start + at.ops)};

@@ -108,6 +108,8 @@ static int resolve(const struct blob_control *control, const struct plan_op *op,
         value[i] = op->arg[i];
         if (op->arg_kind[i] == PLAN_DATA)
             value[i] += control->data;
+        else if (op->arg_kind[i] == PLAN_BULK)
+            value[i] += control->bulk;
         else if (op->arg_kind[i] == PLAN_REGISTER)
             value[i] = (uint64_t)registers[op->arg[i]];
         else if (op->arg_kind[i] == PLAN_SLOT) {

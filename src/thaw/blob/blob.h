@@ -34,7 +34,7 @@ struct blob_filter { /* struct sock_fprog */
 };
 
 struct blob_control {
-    uint64_t data; /* where PLAN_DATA offsets start */
+    uint64_t data, bulk; /* where PLAN_DATA and PLAN_BULK offsets start */
     struct blob_plan clear, template, settle, process, release;
     uint32_t sandbox_ops_end, thread_count;
     const struct blob_thread *threads;
