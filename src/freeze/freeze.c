@@ -43,7 +43,7 @@ static int freeze_parts(struct freeze *f, struct error *err)
         return -1;
     f->image->pid = f->tracee.inner_pid;
     plan_sandbox_entry(f);
-    if (freeze_tmp_files(f, err) < 0 || freeze_memory(f, err) < 0 || freeze_process_state(f, err) < 0 ||
+    if (freeze_memory(f, err) < 0 || freeze_process_state(f, err) < 0 || freeze_tmp_files(f, err) < 0 ||
         freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0)
         return -1;
     note_clocks(f->image);

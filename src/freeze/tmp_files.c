@@ -289,66 +289,6 @@ void tmp_files_finish(struct freeze *f)
         plan_call(&f->image->process_plan, SYS_umask, plan_literal(t->umask));
 }
 
-/* ---- private mappings of such files, in the template ---- */
-
-static void make_parents(struct freeze *f, const char *path)
-{
-    CLEANUP_FREE char *folder = xstrdup(path);
-    for (char *slash = strchr(folder + strlen(TMP_FOLDER) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        struct plan_op *op = plan_call(&f->image->template_plan, SYS_mkdir,
-            plan_data(image_put_string(f->image, folder)), plan_literal(0755));
-        op->expect = PLAN_EXPECT_ANYTHING; /* it is there after the first file of the folder */
-        *slash = '/';
-    }
-}
-
-static bool is_lost_file(const struct tmp_files *t, const struct mapping *m)
-{
-    return strncmp(m->path, "/memfd:", 7) == 0 || (m->deleted && tmp_files_is_device(t, m->device));
-}
-
-/* The template maps the file by the path that the mapping has after this; its /tmp is seen by nobody. */
-static int make_for_template(struct freeze *f, struct tmp_files *t, struct mapping *m, struct error *err)
-{
-    char name[64];
-    struct stat st;
-    for (struct mapping *before = f->mappings.list; before < m; before++)
-        if (!before->shared && before->device == m->device && before->inode == m->inode) {
-            free(m->path);
-            m->path = xstrdup(before->path);
-            m->deleted = false;
-            return 0;
-        }
-    snprintf(
-        name, sizeof name, "map_files/%llx-%llx", (unsigned long long)m->start, (unsigned long long)m->end);
-    CLEANUP_FD int source = openat(f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
-    if (source < 0 || fstat(source, &st) < 0)
-        return error_system(err, "cannot read the mapped file %s", m->path);
-    if (is_lost_file(t, m)) {
-        free(m->path);
-        m->path = xasprintf(
-            TMP_FOLDER "/.mapped-%llx-%llu", (unsigned long long)m->device, (unsigned long long)m->inode);
-        m->deleted = false;
-    } else {
-        make_parents(f, m->path);
-    }
-    st.st_mode = 0755;
-    return make_contents(f, &f->image->template_plan, source, m->path, image_put_string(f->image, m->path),
-        &st, &t->bytes, err);
-}
-
-static int make_mapped_files(struct freeze *f, struct tmp_files *t, struct error *err)
-{
-    for (size_t i = 0; i < f->mappings.count; i++) {
-        struct mapping *m = &f->mappings.list[i];
-        if (!m->shared && m->inode != 0 && (tmp_files_is_device(t, m->device) || is_lost_file(t, m)) &&
-            make_for_template(f, t, m, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* ---- all of it ---- */
 
 static int read_umask(struct freeze *f, struct tmp_files *t, struct error *err)
@@ -380,7 +320,7 @@ int freeze_tmp_files(struct freeze *f, struct error *err)
     for (size_t i = 0; i < t->count; i++)
         if (make_entry(f, t, i, err) < 0)
             return -1;
-    return make_mapped_files(f, t, err);
+    return 0;
 }
 
 void freeze_forget_files(struct freeze *f)
