@@ -61,12 +61,11 @@ static void describe_states(json_t *object, const struct catalog_function *f, en
 /* Managed runtimes carry an ARN; its last part must only be stable for a runtime. */
 static json_t *describe_runtime_version(const struct lambda_api *api, const struct catalog_function *f)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    unsigned long long hash = 0xcbf29ce484222325u;
     for (const char *c = f->config.runtime; *c != '\0'; c++)
         hash = (hash ^ (uint8_t)*c) * 0x100000001b3u;
     CLEANUP_FREE char *arn = xasprintf("arn:aws:lambda:%s::runtime:%016llx%016llx%016llx%016llx",
-        catalog_region(api->catalog), (unsigned long long)hash, (unsigned long long)(hash * 3),
-        (unsigned long long)(hash * 5), (unsigned long long)(hash * 7));
+        catalog_region(api->catalog), hash, hash * 3, hash * 5, hash * 7);
     return json_pack("{s:s}", "RuntimeVersionArn", arn);
 }
 

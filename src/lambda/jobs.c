@@ -482,7 +482,7 @@ void jobs_end(struct lambda_api *api)
 {
     while (api->children != NULL) {
         struct child *child = api->children;
-        kill(child->pid, SIGKILL);
+        api->children = child->next;
         child_free(child);
     }
     while (api->jobs != NULL) {

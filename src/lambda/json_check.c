@@ -199,14 +199,14 @@ static bool scan_key(struct scan *s)
 }
 
 /* After a value: close what ends here, or go on to the next one. *done when nothing is open. */
-static bool scan_after_value(struct scan *s, const char *open, size_t *depth, bool *done)
+static bool scan_after_value(struct scan *s, const uint8_t *open, size_t *depth, bool *done)
 {
     for (;;) {
         skip_space(s);
         *done = *depth == 0;
         if (*done)
             return s->at == s->end ? true : unexpected(s, VALID_VALUE);
-        char closing = open[*depth - 1];
+        uint8_t closing = open[*depth - 1];
         if (s->at < s->end && *s->at == ',') {
             s->at++;
             return closing == '}' ? scan_key(s) : true;
@@ -220,7 +220,7 @@ static bool scan_after_value(struct scan *s, const char *open, size_t *depth, bo
 
 bool json_check(struct bytes text, char why[256])
 {
-    char open[LAMBDA_JSON_DEPTH];
+    uint8_t open[LAMBDA_JSON_DEPTH];
     size_t depth = 0;
     bool done = false;
     struct scan s = {text.data, text.data, text.data + text.len, why};
