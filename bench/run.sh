@@ -1,10 +1,11 @@
 #!/bin/bash
 # Measures the figures that this project promises, on this machine, and prints them as Markdown.
-# usage: ./run bench [RUNS]   (default 100)
+# usage: ./run bench [RUNS [THAWS]]   (default 100 runs of each kind; 20000 thaws in search of leaks, 0 for none)
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 runs=${1:-100}
+thaws=${2:-20000}
 work=$(mktemp -d /tmp/thaw-bench-XXXXXX)
 chmod 755 "$work"
 server=
@@ -77,3 +78,9 @@ printf '```\n'
 printf '\n### Memory of one more idle clone of python-pets\n\n```\n'
 /usr/bin/python3 bench/clone_memory.py "$server" pets 1 examples/python-pets/event.json
 printf '```\n'
+
+if [ "$thaws" -gt 0 ]; then
+    printf '\n### Does anything grow?\n\n```\n'
+    /usr/bin/python3 bench/soak.py "$server" empty-c 1 "$thaws"
+    printf '```\n'
+fi
