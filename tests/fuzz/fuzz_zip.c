@@ -10,13 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char why[256] = "";
-    enum package_verdict verdict = zip_check((struct bytes){data, size}, why);
-    if (verdict != PACKAGE_OK && verdict != PACKAGE_EMPTY && why[0] == 0)
-        abort();
-    why[0] = 0;
+    zip_check((struct bytes){data, size}, why);
     bool good = zip_name_ok((const char *)data, size, why);
-    if (!good && why[0] == 0)
-        abort();
     if (good && (size == 0 || size > PACKAGE_NAME_MAX || data[0] == '/' || memchr(data, 0, size) != NULL))
         abort();
     return 0;
