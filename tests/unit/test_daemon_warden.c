@@ -32,10 +32,12 @@
 #define PYTHON "/usr/bin/python3.11"
 static const char CODE[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 static const char SNAPSHOT[] = "00112233445566778899aabbccddeeff";
+static const char SNAPSHOT_2[] = "ffeeddccbbaa99887766554433221100";
 
 struct fixture {
     char path[64];
     int wire;
+    uint64_t template_budget;
     pid_t warden;
     int fds[WIRE_ENV_FD_COUNT]; /* of the last WIRE_ENV_STARTED */
     uint8_t packet[WIRE_MESSAGE_BYTES];
@@ -54,6 +56,7 @@ static _Noreturn void run_warden(const struct fixture *f, int wire_fd)
     int data = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const struct sandbox_host_options sandboxes = {.uid = 60902, .gid = 60902};
     struct warden_options o = {.wire_fd = wire_fd, .blanks = 3, .environments = 60, .drain_seconds = 5};
+    o.template_budget = f->template_budget;
     o.sandbox_uid = o.sandbox_gid = 60902;
     o.code_fd = openat(data, "code", O_PATH | O_DIRECTORY | O_CLOEXEC);
     o.store = store_open(data, &err);
@@ -80,9 +83,10 @@ static _Noreturn void run_warden(const struct fixture *f, int wire_fd)
     _exit(result < 0);
 }
 
-static int set_up(void **state)
+static int set_up_with(void **state, uint64_t template_budget)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
+    f->template_budget = template_budget;
     char path[192];
     int pair[2];
     strcpy(f->path, "/tmp/thaw-warden-XXXXXX");
@@ -107,6 +111,16 @@ static int set_up(void **state)
         f->fds[i] = -1;
     *state = f;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, 0);
+}
+
+static int set_up_tight(void **state)
+{
+    return set_up_with(state, 1);
 }
 
 static int end_warden(struct fixture *f, int signal_number)
@@ -365,31 +379,41 @@ static const char COUNTER[] =
     "    time.sleep(0.01)\n"
     "    print('tick', os.getpid(), data[99999], open('/var/task/hello.txt').read())\n";
 
-static void freeze_counter(struct fixture *f)
+static void freeze_counter_as(struct fixture *f, uint64_t id, const char *snapshot)
 {
     CLEANUP_BUFFER struct buffer log = {0};
-    start_python(f, 1, COUNTER);
-    expect_started(f, 1);
+    start_python(f, id, COUNTER);
+    expect_started(f, id);
     read_log(f->fds[WIRE_FD_LOG], "tick", &log);
-    struct wire_message m = {.type = WIRE_ENV_FREEZE, .env_freeze = {.env_id = 1}};
-    strcpy(m.env_freeze.snapshot_id, SNAPSHOT);
+    struct wire_message m = {.type = WIRE_ENV_FREEZE, .env_freeze = {.env_id = id}};
+    strcpy(m.env_freeze.snapshot_id, snapshot);
     send_message(f, &m);
     m = expect(f, WIRE_ENV_FROZEN);
     if (m.env_frozen.error.kind != ERROR_NONE)
         fail_msg("%s", m.env_frozen.error.text);
-    assert_string_equal(m.env_frozen.snapshot_id, SNAPSHOT);
+    assert_string_equal(m.env_frozen.snapshot_id, snapshot);
     assert_true(m.env_frozen.memory_bytes > 1 << 20);
     assert_true(m.env_frozen.stored_bytes > m.env_frozen.memory_bytes);
-    expect_exit(f, 1, SIGKILL, false);
+    expect_exit(f, id, SIGKILL, false);
 }
 
-static void ask_for_thaw(struct fixture *f, uint64_t id)
+static void freeze_counter(struct fixture *f)
+{
+    freeze_counter_as(f, 1, SNAPSHOT);
+}
+
+static void ask_for_thaw_of(struct fixture *f, uint64_t id, const char *snapshot)
 {
     struct wire_message m = {.type = WIRE_ENV_START,
         .env_start = {.env_id = id, .mode = WIRE_THAW, .memory_mb = 256, .tmp_mb = 512}};
     strcpy(m.env_start.code_id, CODE);
-    strcpy(m.env_start.snapshot_id, SNAPSHOT);
+    strcpy(m.env_start.snapshot_id, snapshot);
     send_message(f, &m);
+}
+
+static void ask_for_thaw(struct fixture *f, uint64_t id)
+{
+    ask_for_thaw_of(f, id, SNAPSHOT);
 }
 
 static void expect_report(int fd)
@@ -438,6 +462,42 @@ static void a_frozen_process_thaws_many_times(void **state)
         if (id < 5)
             close(logs[id]);
     }
+}
+
+/* Whether this thaw had to build its template; it is ended again. */
+static bool thaw_builds_template(struct fixture *f, uint64_t id, const char *snapshot)
+{
+    ask_for_thaw_of(f, id, snapshot);
+    const struct wire_message m = expect(f, WIRE_ENV_STARTED);
+    if (m.env_started.error.kind != ERROR_NONE)
+        fail_msg("%s", m.env_started.error.text);
+    const struct wire_message kill_it = {.type = WIRE_ENV_KILL, .env_id = id};
+    send_message(f, &kill_it);
+    expect_exit(f, id, SIGKILL, false);
+    return m.env_started.stamp_ns[WIRE_STAMP_TEMPLATE_BEGIN] != 0;
+}
+
+static void templates_beyond_the_budget_go(void **state)
+{
+    struct fixture *f = *state;
+    freeze_counter_as(f, 1, SNAPSHOT);
+    freeze_counter_as(f, 2, SNAPSHOT_2);
+    assert_true(thaw_builds_template(f, 3, SNAPSHOT));
+    assert_false(thaw_builds_template(f, 4, SNAPSHOT)); /* the newest stays, whatever the budget */
+    assert_true(thaw_builds_template(f, 5, SNAPSHOT_2));
+    assert_false(thaw_builds_template(f, 6, SNAPSHOT_2));
+    assert_true(thaw_builds_template(f, 7, SNAPSHOT));
+}
+
+static void templates_within_the_budget_stay(void **state)
+{
+    struct fixture *f = *state;
+    freeze_counter_as(f, 1, SNAPSHOT);
+    freeze_counter_as(f, 2, SNAPSHOT_2);
+    assert_true(thaw_builds_template(f, 3, SNAPSHOT));
+    assert_true(thaw_builds_template(f, 4, SNAPSHOT_2));
+    assert_false(thaw_builds_template(f, 5, SNAPSHOT));
+    assert_false(thaw_builds_template(f, 6, SNAPSHOT_2));
 }
 
 static void a_snapshot_can_be_inspected_and_deleted(void **state)
@@ -558,6 +618,8 @@ int main(void)
         TEST(out_of_memory_is_told),
         TEST(a_burst_is_served_and_the_limit_kept),
         TEST(a_frozen_process_thaws_many_times),
+        cmocka_unit_test_setup_teardown(templates_beyond_the_budget_go, set_up_tight, tear_down),
+        TEST(templates_within_the_budget_stay),
         TEST(a_snapshot_can_be_inspected_and_deleted),
         TEST(damaged_pages_are_refused_as_such),
         TEST(everything_dies_with_a_killed_warden),
