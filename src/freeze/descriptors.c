@@ -411,7 +411,7 @@ static int refuse_locks(struct descriptors *d, const struct description *o, stru
 }
 
 /* Who gets SIGIO for it, and whether. */
-static int restore_owner(struct descriptors *d, const struct description *o, struct error *err)
+static int restore_owner(struct descriptors *d, struct description *o, struct error *err)
 {
     struct f_owner_ex owner = {0};
     const struct tracee *t = &d->f->tracee;
@@ -483,9 +483,7 @@ static int restore_kind(struct descriptors *d, struct description *o, struct err
 
 static int finish_kind(struct descriptors *d, struct description *o, struct error *err)
 {
-    if (o->kind->finish && o->kind != &descriptor_kind_epoll && o->kind->finish(d, o, err) < 0)
-        return -1;
-    return restore_owner(d, o, err);
+    return o->kind->finish && o->kind != &descriptor_kind_epoll ? o->kind->finish(d, o, err) : 0;
 }
 
 /* Last, so that what finishing the others writes and reads does not become stale readiness. */
@@ -504,6 +502,11 @@ static void raise_descriptor_limit(void)
     }
 }
 
+static int compare_notes(const void *a, const void *b)
+{
+    return ((const struct image_descriptor *)a)->fd - ((const struct image_descriptor *)b)->fd;
+}
+
 int freeze_descriptors(struct freeze *f, struct error *err)
 {
     struct descriptors *d = xcalloc(1, sizeof *d);
@@ -518,8 +521,9 @@ int freeze_descriptors(struct freeze *f, struct error *err)
         return error_system(err, "cannot look at the log pipe");
     if (read_all(d, err) < 0 || for_each(d, choose_kind, err) < 0 || for_each(d, read_kind, err) < 0 ||
         for_each(d, restore_kind, err) < 0 || for_each(d, finish_kind, err) < 0 ||
-        for_each(d, finish_epoll, err) < 0)
+        for_each(d, restore_owner, err) < 0 || for_each(d, finish_epoll, err) < 0)
         return -1;
+    qsort(f->image->descriptors, f->image->descriptor_count, sizeof *f->image->descriptors, compare_notes);
     f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);
     return 0;
 }
@@ -541,7 +545,7 @@ void freeze_forget_descriptors(struct freeze *f)
     free(d->used);
     fd_close(&d->root_fd);
     free(d->late.ops);
-    free(d->work_folder);
+    free(d->last.ops);
     socket_forget_table(d->sockets);
     free(d);
     f->descriptors = NULL;

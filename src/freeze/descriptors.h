@@ -55,12 +55,12 @@ struct descriptors {
     size_t used_size;
     int subject;      /* the descriptor that is being restored, for the plan's error texts */
     int root_fd;      /* the process's root, for looking at files as it sees them */
-    struct plan late; /* ops that run after the shared mappings are in place: seals, watches */
+    struct plan late; /* ops that run after the shared mappings are in place: seals */
+    struct plan last; /* ops that run when nothing touches a file any more: watches */
     struct stat log;  /* of request->log_fd; st_ino 0 when there is none */
     int log_at;       /* the number that already is this clone's log, or -1 */
     uint64_t content_bytes;
-    char *work_folder; /* the process's working directory once the plan is there, or NULL */
-    void *sockets;     /* descriptors_socket.c's own */
+    void *sockets; /* descriptors_socket.c's own */
 };
 
 /* Append a system call to the process plan (or the late one); all must succeed unless changed after. */
@@ -68,6 +68,7 @@ struct plan_op *descriptors_mark(struct descriptors *d, struct plan_op *op);
 #define descriptors_call(d, number, ...) \
     descriptors_mark(d, plan_call(&(d)->image->process_plan, number, __VA_ARGS__))
 #define descriptors_late_call(d, number, ...) descriptors_mark(d, plan_call(&(d)->late, number, __VA_ARGS__))
+#define descriptors_last_call(d, number, ...) descriptors_mark(d, plan_call(&(d)->last, number, __VA_ARGS__))
 
 /* Numbers. */
 int descriptors_next(const struct descriptors *d); /* the lowest that is free now */
@@ -130,6 +131,7 @@ MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, c
     int source, bool close_on_exec, struct error *err);
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
+MUST_CHECK int descriptors_refuse_events(const struct freeze *f, struct error *err);
 void freeze_forget_descriptors(struct freeze *f);
 void socket_forget_table(void *sockets);
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -196,12 +197,35 @@ struct inotify_watch {
     char path[4096];
 };
 
+/* Before anything else is read: our own looking at files makes events. */
+int descriptors_refuse_events(const struct freeze *f, struct error *err)
+{
+    int fd = openat(f->tracee.proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    int result = 0;
+    if (!folder)
+        return error_system(err, "cannot list the descriptors of process %d", f->tracee.pid);
+    for (struct dirent *entry; result == 0 && (entry = readdir(folder));) {
+        char link[32] = {0};
+        int waiting = 0;
+        if (readlinkat(fd, entry->d_name, link, sizeof link - 1) < 0 ||
+            strcmp(link, "anon_inode:inotify") != 0)
+            continue;
+        CLEANUP_FD int copy = tracee_get_fd(&f->tracee, atoi(entry->d_name), err);
+        if (copy < 0)
+            result = -1;
+        else if (ioctl(copy, FIONREAD, &waiting) < 0 || waiting > 0)
+            result = tracee_refuse(&f->tracee, err,
+                "descriptor %s has %d bytes of inotify events waiting, which cannot be frozen", entry->d_name,
+                waiting);
+    }
+    closedir(folder);
+    return result;
+}
+
 static int inotify_restore(struct descriptors *d, struct description *o, struct error *err)
 {
-    int waiting = 0, at = descriptors_next(d);
-    if (ioctl(o->copy, FIONREAD, &waiting) < 0 || waiting > 0)
-        return descriptors_refuse(
-            d, o, err, "has %d bytes of inotify events waiting, which cannot be frozen", waiting);
+    int at = descriptors_next(d);
     bool close_on_exec = descriptors_cloexec_for(o, at);
     descriptors_expect(
         d, descriptors_call(d, SYS_inotify_init1, plan_literal(creation_flags(o, close_on_exec))));
@@ -275,16 +299,14 @@ static int add_watches(struct descriptors *d, const struct description *o, const
             if (++gaps > INOTIFY_GAP_MAX)
                 return descriptors_refuse(
                     d, o, err, "has gone through more than %d inotify watches", INOTIFY_GAP_MAX);
-            plan_expect_value(
-                descriptors_late_call(d, SYS_inotify_add_watch, fd, path, plan_literal(IN_DELETE_SELF)),
-                next);
-            descriptors_late_call(d, SYS_inotify_rm_watch, fd, plan_literal(next));
             uint64_t event = image_put(d->image, &(struct inotify_event){0}, sizeof(struct inotify_event));
-            descriptors_late_call(
+            descriptors_last_call(d, SYS_inotify_add_watch, fd, path, plan_literal(IN_DELETE_SELF));
+            descriptors_last_call(d, SYS_inotify_rm_watch, fd, plan_literal(next));
+            descriptors_last_call(
                 d, SYS_read, fd, plan_data(event), plan_literal(sizeof(struct inotify_event)));
         }
         plan_expect_value(
-            descriptors_late_call(d, SYS_inotify_add_watch, fd, path, plan_literal(list[i].mask)), next++);
+            descriptors_last_call(d, SYS_inotify_add_watch, fd, path, plan_literal(list[i].mask)), next++);
     }
     return 0;
 }

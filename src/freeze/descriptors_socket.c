@@ -131,8 +131,11 @@ static void restore_buffers(struct descriptors *d, const struct description *o, 
         set_option(d, at, SOL_SOCKET, SO_RCVBUF, &sizes[1], 4);
 }
 
-static bool option_fits(const struct socket_about *s, int level)
+static bool option_fits(const struct socket_about *s, int level, int name)
 {
+    if (level == IPPROTO_IP && (name == IP_MULTICAST_TTL || name == IP_MULTICAST_LOOP) &&
+        s->type == SOCK_STREAM)
+        return false;
     if (level == IPPROTO_TCP)
         return s->domain != AF_UNIX && s->type == SOCK_STREAM;
     if (level == IPPROTO_IP)
@@ -153,7 +156,7 @@ int socket_restore_options(struct descriptors *d, const struct description *o, i
     for (size_t i = 0; i < countof(options); i++) {
         uint8_t ours[16] = {0}, theirs[16] = {0};
         socklen_t our_len = options[i].size, their_len = options[i].size;
-        if ((options[i].moment & moment) == 0 || !option_fits(s, options[i].level) ||
+        if ((options[i].moment & moment) == 0 || !option_fits(s, options[i].level, options[i].name) ||
             getsockopt(o->copy, options[i].level, options[i].name, theirs, &their_len) < 0 ||
             getsockopt(reference, options[i].level, options[i].name, ours, &our_len) < 0)
             continue;

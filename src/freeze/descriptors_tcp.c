@@ -438,7 +438,9 @@ static int tcp_restore(struct descriptors *d, struct description *o, struct erro
     if (socket_about(o)->listening)
         return listener_restore(d, o, err);
     struct description *peer = find_peer(d, o);
-    if (peer && !peer->restored)
+    if (peer && socket_about(peer)->listener)
+        return 0; /* when the listener is finished: accept takes the oldest, so these must be the last */
+    if (peer && !peer->restored && !socket_about(o)->listener)
         return pair_restore(d, o, peer, err);
     if (o->fd_count == 0)
         return 0; /* waited at a listener, but its client is gone or outside: it does not wait there any more
@@ -448,10 +450,17 @@ static int tcp_restore(struct descriptors *d, struct description *o, struct erro
     return is_fresh(o) ? fresh_restore(d, o, err) : lost_restore(d, o, err);
 }
 
-/* A listener must not be non-blocking before its connections are all made. */
+/* What waits at a listener, in its order; and a listener must not be non-blocking before its connections are
+ * all made. */
 static int tcp_finish(struct descriptors *d, struct description *o, struct error *err)
 {
-    (void)err;
+    for (size_t i = 0; i < d->count && socket_about(o)->listening; i++) {
+        struct description *waiting = &d->list[i];
+        struct description *client =
+            waiting->kind == o->kind && socket_about(waiting)->listener == o ? find_peer(d, waiting) : NULL;
+        if (client && pair_restore(d, client, waiting, err) < 0)
+            return -1;
+    }
     if (socket_about(o)->listening)
         descriptors_set_flags(d, o, 0);
     return 0;

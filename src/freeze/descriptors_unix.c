@@ -163,8 +163,9 @@ static int check_name(struct descriptors *d, const struct description *o, struct
     return 0;
 }
 
-/* Bind, and unlink again what the process has unlinked since. */
-static int bind_name(struct descriptors *d, const struct description *o, int at, bool keep, struct error *err)
+/* Bind, and unlink again what the process has unlinked since (unless somebody has yet to connect to it). */
+static int bind_name(
+    struct descriptors *d, const struct description *o, int at, bool unlink_now, struct error *err)
 {
     const struct socket_about *s = socket_about(o);
     if (!has_name(s))
@@ -178,11 +179,23 @@ static int bind_name(struct descriptors *d, const struct description *o, int at,
         return 0;
     CLEANUP_FREE char *path =
         xstrndup(s->local.un.sun_path, s->local_len - offsetof(struct sockaddr_un, sun_path));
-    if (keep && tmp_files_has_path(d->f->tmp_files, path))
+    if (tmp_files_has_path(d->f->tmp_files, path))
         tmp_files_made_by_bind(d->f, path);
-    else
+    else if (unlink_now)
         descriptors_call(d, SYS_unlink, plan_data(image_put_string(d->image, path)));
     return 0;
+}
+
+/* What bind_name left. */
+static void unlink_name(struct descriptors *d, const struct description *o)
+{
+    const struct socket_about *s = socket_about(o);
+    if (s->local.un.sun_path[0] == 0)
+        return;
+    CLEANUP_FREE char *path =
+        xstrndup(s->local.un.sun_path, s->local_len - offsetof(struct sockaddr_un, sun_path));
+    if (!tmp_files_has_path(d->f->tmp_files, path))
+        descriptors_call(d, SYS_unlink, plan_data(image_put_string(d->image, path)));
 }
 
 static const char *name_of(const struct socket_about *s, char *text, size_t size)
@@ -291,8 +304,6 @@ static int take_queue(
     struct descriptors *d, const struct description *o, struct unix_queue *q, struct error *err)
 {
     int result;
-    int off = 0;
-    setsockopt(o->copy, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
     while ((result = take_message(d, o, q, err)) > 0)
         ;
     return result;
@@ -377,8 +388,7 @@ static int make_helper_listener(struct descriptors *d, const struct description 
 
 struct unix_pair {
     struct description *client,
-        *server;               /* server: NULL when it is gone; without numbers when not yet accepted */
-    struct description *named; /* whose name the server end has (the server, or what it left) */
+        *server; /* server: NULL when it is gone; without numbers when not yet accepted */
     struct unix_queue to_client, to_server;
 };
 
@@ -416,8 +426,10 @@ static int make_by_listener(
         made[1].at = descriptors_expect(d, descriptors_call(d, SYS_accept4, plan_literal((uint64_t)listening),
                                                plan_literal(0), plan_literal(0), plan_literal(SOCK_CLOEXEC)));
     }
-    if (!listener)
+    if (!listener) {
         descriptors_close(d, listening);
+        unlink_name(d, p->server);
+    }
     return 0;
 }
 
@@ -548,6 +560,8 @@ static int unix_restore(struct descriptors *d, struct description *o, struct err
     if (!state)
         return -1;
     struct description *peer = find_inode(d, o, state->peer);
+    if (s->listener || (peer && socket_about(peer)->listener))
+        return 0; /* when the listener is finished: accept takes the oldest, so these must be the last */
     if (s->type == SOCK_DGRAM) {
         const struct unix_state *peer_state = peer ? find_state(d, peer, err) : NULL;
         bool mutual = peer_state && peer_state->peer == (uint32_t)o->st.st_ino;
@@ -557,9 +571,6 @@ static int unix_restore(struct descriptors *d, struct description *o, struct err
             return pair_restore(d, o, peer, err);
         return single_restore(d, o, err);
     }
-    if (o->fd_count == 0 && !peer)
-        return 0; /* waited at a listener, but its client is gone: so it does in a clone that nobody connects
-                     to */
     if (s->remote_len == 0 && !peer && state->shutdown == 0)
         return single_restore(d, o, err);
     if (peer && peer->restored)
@@ -626,11 +637,29 @@ static int finish_datagrams(struct descriptors *d, struct error *err)
     return 0;
 }
 
+/* Connections that wait to be accepted, in their order; those whose client is gone do not come back. */
+static int finish_listener(struct descriptors *d, struct description *o, struct error *err)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        struct description *waiting = &d->list[i];
+        if (waiting->kind != o->kind || socket_about(waiting)->listener != o)
+            continue;
+        const struct unix_state *state = find_state(d, waiting, err);
+        if (!state)
+            return -1;
+        struct description *client = find_inode(d, o, state->peer);
+        if (client && pair_restore(d, client, waiting, err) < 0)
+            return -1;
+    }
+    descriptors_set_flags(d, o, 0);
+    return 0;
+}
+
 static int unix_finish(struct descriptors *d, struct description *o, struct error *err)
 {
     struct socket_about *s = socket_about(o);
-    if (s->listening)
-        descriptors_set_flags(d, o, 0);
+    if (s->listening && finish_listener(d, o, err) < 0)
+        return -1;
     if (s->type != SOCK_DGRAM || s->finished)
         return 0;
     /* The first datagram socket that comes here does it for all. */

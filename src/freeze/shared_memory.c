@@ -167,5 +167,6 @@ int freeze_shared_memory(struct freeze *f, struct error *err)
     }
     descriptors_append_plan(&f->image->process_plan, &d->late);
     tmp_files_finish(f);
+    descriptors_append_plan(&f->image->process_plan, &d->last);
     return 0;
 }

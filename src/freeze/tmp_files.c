@@ -308,6 +308,9 @@ int freeze_tmp_files(struct freeze *f, struct error *err)
 {
     struct tmp_files *t = xcalloc(1, sizeof *t);
     f->tmp_files = t;
+    t->root_fd = -1;
+    if (descriptors_refuse_events(f, err) < 0)
+        return -1;
     t->root_fd = openat(f->tracee.proc_fd, "root" TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->root_fd < 0 && errno != ENOENT)
         return error_system(err, "cannot open /tmp of process %d", f->tracee.pid);

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define CLONES_MAX 64
+#define SILENT_MAX 8 /* connections that say nothing */
 #define OUTPUT_MAX (1u << 20)
 #define MANIFEST_MAX (1u << 30)
 #define TEST_SECONDS 240
@@ -103,6 +104,34 @@ static size_t read_request(int connection, char *request, size_t size)
     return len;
 }
 
+/* Accepts until one connection has something to say; the silent ones stay open, for as long as this process
+ * runs. Returns -1 when `end` (a log's or a pidfd's) says that the program is gone. */
+static int accept_speaker(int listener, struct pollfd end, uint16_t *port)
+{
+    struct pollfd waits[2 + SILENT_MAX] = {{listener, POLLIN, 0}, end};
+    nfds_t count = 2;
+    for (;;) {
+        MUST(poll(waits, count, -1), "poll");
+        for (nfds_t i = 2; i < count; i++) {
+            struct sockaddr_in peer;
+            socklen_t peer_len = sizeof peer;
+            if (waits[i].revents == 0)
+                continue;
+            MUST(getpeername(waits[i].fd, (struct sockaddr *)&peer, &peer_len), "getpeername");
+            *port = ntohs(peer.sin_port);
+            return waits[i].fd;
+        }
+        if (waits[0].revents & POLLIN) {
+            if (count == countof(waits))
+                fail("the program", "has too many connections");
+            waits[count] = (struct pollfd){accept4(listener, NULL, NULL, SOCK_CLOEXEC), POLLIN, 0};
+            MUST(waits[count++].fd, "accept");
+        } else if (waits[1].revents) {
+            return -1;
+        }
+    }
+}
+
 static void original_start(struct original *o)
 {
     struct error err;
@@ -116,17 +145,11 @@ static void original_start(struct original *o)
     close(pipe_fds[1]);
     o->log = pipe_fds[0];
 
-    struct pollfd waits[2] = {{o->arena.listener, POLLIN, 0}, {o->log, 0, 0}};
-    MUST(poll(waits, 2, -1), "poll");
-    if (!(waits[0].revents & POLLIN)) {
+    o->connection = accept_speaker(o->arena.listener, (struct pollfd){o->log, 0, 0}, &o->port);
+    if (o->connection < 0) {
         dump_log(o->log);
         fail("the program", "ended before its freeze point");
     }
-    struct sockaddr_in peer;
-    socklen_t peer_len = sizeof peer;
-    o->connection = accept4(o->arena.listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
-    MUST(o->connection, "accept");
-    o->port = ntohs(peer.sin_port);
     o->request_len = read_request(o->connection, o->request, sizeof o->request);
     if (o->request_len == 0) {
         dump_log(o->log);
@@ -310,18 +333,14 @@ static void clone_start(
     c->pidfd = event.pidfd;
     read_report(image, c);
 
-    struct pollfd waits[2] = {{c->arena.listener, POLLIN, 0}, {c->pidfd, POLLIN, 0}};
-    MUST(poll(waits, 2, -1), "poll");
-    if (!(waits[0].revents & POLLIN)) {
+    uint16_t port;
+    char request[sizeof o->request];
+    c->connection = accept_speaker(c->arena.listener, (struct pollfd){c->pidfd, POLLIN, 0}, &port);
+    if (c->connection < 0) {
         dump_log(c->log);
         fail("the clone", "ended without a connection");
     }
-    struct sockaddr_in peer;
-    socklen_t peer_len = sizeof peer;
-    char request[sizeof o->request];
-    c->connection = accept4(c->arena.listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
-    MUST(c->connection, "accept");
-    if (ntohs(peer.sin_port) != o->port)
+    if (port != o->port)
         fail("the clone's connection", "has another source port");
     if (read_request(c->connection, request, sizeof request) != o->request_len ||
         memcmp(request, o->request, o->request_len) != 0)
