@@ -18,7 +18,7 @@ test_meson() {
     say "unit and engine tests in $folder"
     # A test of the engine times nothing, but it needs the processor: so one at a time on a small machine.
     ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-        meson test -C "$folder" --no-rebuild --print-errorlogs "$@" </dev/null 2>&1 | tee "$log" || true
+        meson test -C "$folder" --no-rebuild --print-errorlogs --timeout-multiplier 5 "$@" </dev/null 2>&1 | tee "$log" || true
     ok=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log")
     bad=$(sed -n 's/^\(Fail\|Timeout\|Unexpected Pass\|Skipped\): *\([0-9]*\).*/\2/p' "$log" | paste -sd+ | bc_sum)
     if [ -z "$ok" ]; then # Nothing was run to its end: that is a failure, whatever was printed.
