@@ -12,7 +12,7 @@ import sys
 from time import time
 
 API = b"/2018-06-01/runtime/"
-RECV_BYTES = 65536
+RECV_BYTES = 8192  # at once; bodies that are longer are read to their length
 WARM_UP_ROUNDS = 40  # the interpreter has then rewritten the warm path's instructions for the last time
 JOIN_BYTES = 65536  # shorter bodies leave in one call with their head
 
@@ -32,6 +32,24 @@ class Fault(Exception):
 
 
 # ---- the Runtime API's client ----
+
+
+class Head:
+    """An answer's header fields. Only what is asked for becomes an object: each costs a clone memory of its own."""
+
+    __slots__ = ("text", "lower")
+
+    def __init__(self, text):
+        self.text = text
+        self.lower = text.lower()
+
+    def get(self, name):
+        """The value of a field, None when it is absent. `name` is written b"\\r\\nname:", in lower case."""
+        begin = self.lower.find(name)
+        if begin < 0:
+            return None
+        begin += len(name)
+        return self.text[begin : self.text.find(b"\r\n", begin)].strip()
 
 
 class Client:
@@ -61,7 +79,7 @@ class Client:
             self.socket = None
 
     def receive(self):
-        """The answer to the request that was sent: status, header fields (lower case), body."""
+        """The answer to the request that was sent: status, Head, body."""
         recv = self.socket.recv
         data = recv(RECV_BYTES)
         end = data.find(b"\r\n\r\n")
@@ -71,23 +89,20 @@ class Client:
                 raise ConnectionError("the Runtime API closed the connection")
             data += more
             end = data.find(b"\r\n\r\n")
-        lines = data[:end].split(b"\r\n")
-        fields = {}
-        for i in range(1, len(lines)):
-            name, _, value = lines[i].partition(b":")
-            fields[name.lower()] = value.strip()
+        head = Head(data[: end + 2])
         body = data[end + 4 :]
-        if b"content-length" in fields:
-            body = self.receive_rest(body, int(fields[b"content-length"]))
-        elif fields.get(b"transfer-encoding", b"").lower() == b"chunked":
+        length = head.get(b"\r\ncontent-length:")
+        if length is not None:
+            length = int(length)
+            if len(body) < length:
+                body = self.receive_rest(body, length)
+        elif head.get(b"\r\ntransfer-encoding:") is not None:
             body = self.receive_chunks(body)
-        if fields.get(b"connection", b"").lower() == b"close":
+        if head.get(b"\r\nconnection:") == b"close":
             self.close()
-        return int(lines[0].split(b" ", 2)[1]), fields, body
+        return int(head.text[9:12]), head, body
 
     def receive_rest(self, begin, length):
-        if len(begin) >= length:
-            return begin
         body = bytearray(length)
         body[: len(begin)] = begin
         at = len(begin)
@@ -169,11 +184,38 @@ def json_default(value):
 
 
 def make_json():
+    """json.loads and json.dumps, without the layers of Python that they go through: less runs, less is touched."""
     import json
+    from json.encoder import encode_basestring, encode_basestring_ascii
 
     # As the managed runtimes do: from 3.12 on, text goes out as it is.
-    encoder = json.JSONEncoder(ensure_ascii=sys.version_info < (3, 12), default=json_default)
-    return json.loads, encoder.encode
+    ascii_only = sys.version_info < (3, 12)
+    encode = json.JSONEncoder(ensure_ascii=ascii_only, default=json_default).encode
+    scan = json.JSONDecoder().scan_once
+    make_encoder = getattr(json.encoder, "c_make_encoder", None)
+    quote = encode_basestring_ascii if ascii_only else encode_basestring
+
+    def from_json(text):
+        try:
+            decoded = str(text, "utf-8")
+            value, end = scan(decoded, 0)
+            if end == len(decoded):
+                return value
+        except (StopIteration, ValueError, UnicodeError):
+            pass
+        return json.loads(text)  # white space around, another encoding, or an error to be described
+
+    def to_json(value):
+        return encode(value)
+
+    def to_json_quickly(value):
+        return "".join(make_encoder({}, json_default, quote, None, ": ", ", ", False, False, True)(value, 0))
+
+    try:
+        quick = to_json_quickly({"a": [1, "b", None, 0.5]}) == encode({"a": [1, "b", None, 0.5]})
+    except Exception:
+        quick = False
+    return from_json, to_json_quickly if quick else to_json
 
 
 from_json, to_json = make_json()
@@ -292,18 +334,18 @@ class LambdaContext:
 
 def parse_field(text, what):
     try:
-        return from_json(text.decode())
+        return from_json(text)
     except ValueError as e:
         raise Fault("Runtime.LambdaContextUnmarshalError", "Unable to parse %s JSON: %s" % (what, e))
 
 
-def make_context(fields):
-    client_context = fields.get(b"lambda-runtime-client-context")
-    identity = fields.get(b"lambda-runtime-cognito-identity")
+def make_context(head):
+    client_context = head.get(b"\r\nlambda-runtime-client-context:")
+    identity = head.get(b"\r\nlambda-runtime-cognito-identity:")
     return LambdaContext(
         request_id,
-        fields.get(b"lambda-runtime-invoked-function-arn", b"").decode("utf-8", "replace"),
-        int(fields.get(b"lambda-runtime-deadline-ms") or 0),
+        str(head.get(b"\r\nlambda-runtime-invoked-function-arn:") or b"", "utf-8", "replace"),
+        int(head.get(b"\r\nlambda-runtime-deadline-ms:") or 0),
         ClientContext(parse_field(client_context, "Client Context")) if client_context else None,
         CognitoIdentity(parse_field(identity, "Cognito Identity") if identity else {}),
     )
@@ -454,16 +496,24 @@ def initialise(client):
 # ---- SnapStart ----
 
 
+WARM_UP_HEAD = b"\r\n".join((
+    b"HTTP/1.1 200 OK",
+    b"Lambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000",
+    b"Lambda-Runtime-Deadline-Ms: 0",
+    b"Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:warm-up",
+    b"Lambda-Runtime-Trace-Id: Root=1-00000000-000000000000000000000000;Sampled=0",
+    b"Content-Type: application/json",
+    b"",
+))
+
+
 def warm_up(client):
     """Runs what a thawed clone will run first, until nothing about it changes any more."""
-    fields = {
-        b"lambda-runtime-aws-request-id": b"00000000-0000-0000-0000-000000000000",
-        b"lambda-runtime-deadline-ms": b"0",
-        b"lambda-runtime-invoked-function-arn": b"arn:aws:lambda:us-east-1:000000000000:function:warm-up",
-    }
+    head = Head(WARM_UP_HEAD)
     for _ in range(WARM_UP_ROUNDS):
         client.get(client.ping_request)
-        answer_of(warm_up_handler, fields, b'{"key": ["value", 1, 1.5, true, null]}')
+        answer_of(warm_up_handler, head, b'{"key": ["value", 1, 1.5, true, null]}')
+    os.environb.pop(b"_X_AMZN_TRACE_ID", None)
 
 
 def warm_up_handler(event, context):
@@ -532,16 +582,17 @@ def run_after_restore(client, after):
 # ---- events ----
 
 
-def set_trace_id(fields):
-    trace_id = fields.get(b"lambda-runtime-trace-id")
+def set_trace_id(head):
+    trace_id = head.get(b"\r\nlambda-runtime-trace-id:")
     if trace_id is not None:
-        os.environ["_X_AMZN_TRACE_ID"] = trace_id.decode("ascii", "replace")
-    elif "_X_AMZN_TRACE_ID" in os.environ:
-        del os.environ["_X_AMZN_TRACE_ID"]
+        if trace_id != os.environb.get(b"_X_AMZN_TRACE_ID"):
+            os.environb[b"_X_AMZN_TRACE_ID"] = trace_id
+    elif b"_X_AMZN_TRACE_ID" in os.environb:
+        del os.environb[b"_X_AMZN_TRACE_ID"]
 
 
-def parse_event(fields, body):
-    if fields.get(b"content-type", b"application/json") != b"application/json":
+def parse_event(head, body):
+    if head.get(b"\r\ncontent-type:") not in (b"application/json", None):
         return bytes(body)
     try:
         return from_json(body)
@@ -558,18 +609,18 @@ def marshal(result):
         raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % e)
 
 
-def answer_of(handler, fields, body):
-    context = make_context(fields)
-    return marshal(handler(parse_event(fields, body), context))
+def answer_of(handler, head, body):
+    set_trace_id(head)
+    context = make_context(head)
+    return marshal(handler(parse_event(head, body), context))
 
 
-def handle(client, handler, fields, body):
+def handle(client, handler, head, body):
     global request_id
-    invoke_id = fields[b"lambda-runtime-aws-request-id"]
-    request_id = invoke_id.decode("ascii", "replace")
-    set_trace_id(fields)
+    invoke_id = head.get(b"\r\nlambda-runtime-aws-request-id:") or b""
+    request_id = str(invoke_id, "ascii", "replace")
     try:
-        result, content_type = answer_of(handler, fields, body)
+        result, content_type = answer_of(handler, head, body)
     except Exception as e:
         error = describe_error(e, request_id)
         log_error(error)
@@ -586,13 +637,13 @@ def handle(client, handler, fields, body):
 def serve(client, handler, unique):
     client.socket.sendall(client.next_request)
     while True:
-        status, fields, body = client.receive()
+        status, head, body = client.receive()
         if not unique:
             make_unique()
             unique = True
         if status != 200:
             sys.exit("invocation/next: status %d: %s" % (status, bytes(body).decode("utf-8", "replace")))
-        handle(client, handler, fields, body)
+        handle(client, handler, head, body)
         if client.socket is None:
             client.connect()
         client.socket.sendall(client.next_request)
