@@ -105,7 +105,7 @@ const char *catalog_account_id(const struct catalog *catalog);
 
 /* All calls below: `*out` (where it may be NULL, it may) receives a reference of the caller's.
  * Errors: ERROR_NOT_FOUND no such function or version; ERROR_CONFLICT exists, or the revision id is another;
- * ERROR_LIMIT the disk is full or a queue is; ERROR_CORRUPT, ERROR_SYSTEM the file cannot be read or written.
+ * ERROR_LIMIT a queue is full; ERROR_CORRUPT, ERROR_SYSTEM the file cannot be read or written (full disk).
  * After an error nothing has changed. */
 
 /* `qualifier`: NULL or "" or "$LATEST", or a version number in digits. */

@@ -146,8 +146,7 @@ static int map_from_json(struct catalog_map *map, json_t *object, struct error *
     json_t *value;
     if (!json_is_object(object))
         return error_set(err, ERROR_CORRUPT, "the catalog holds something else where a map should be");
-    json_object_foreach(object, key, value)
-    {
+    json_object_foreach (object, key, value) {
         if (!json_is_string(value))
             return error_set(err, ERROR_CORRUPT, "the catalog holds a value that is no string in a map");
         catalog_map_set(map, key, json_string_value(value));

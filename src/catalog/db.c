@@ -36,7 +36,7 @@ int db_fail(struct catalog *catalog, struct error *err)
     const char *why = sqlite3_errmsg(catalog->db);
     switch (sqlite3_errcode(catalog->db) & 0xff) {
     case SQLITE_FULL:
-        return error_set(err, ERROR_LIMIT, "%s: the disk is full", catalog->path);
+        return error_set(err, ERROR_SYSTEM, "%s cannot be written: the disk is full", catalog->path);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return error_set(err, ERROR_CORRUPT, "%s is damaged: %s", catalog->path, why);

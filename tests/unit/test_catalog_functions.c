@@ -445,7 +445,7 @@ static void says_when_it_cannot_write(void **state)
             break;
         made++;
     }
-    assert_int_equal(err.kind, ERROR_LIMIT);
+    assert_int_equal(err.kind, ERROR_SYSTEM);
     assert_non_null(strstr(err.text, "disk is full"));
     sqlite3_exec(catalog->db, "PRAGMA max_page_count=100000", NULL, NULL, NULL);
     uint64_t bytes, functions;
