@@ -45,6 +45,7 @@ static int freeze_and_store(const struct freeze_job *job, struct store_writer **
         .code_path = SANDBOX_CODE_PATH,
         .uid = o->sandbox_uid,
         .gid = o->sandbox_gid,
+        .filter_count = 1, /* sandbox_filter_full */
         .log_fd = job->log_fd,
         .put_pages = put_pages,
         .put_context = *writer,

@@ -22,6 +22,7 @@ struct freeze_request {
     const char *code_path; /* where the code is mounted inside the sandbox: "/var/task" */
     uid_t uid;             /* the sandbox's user: the process must still run as this user */
     gid_t gid;
+    uint32_t filter_count; /* system call filters that its sandbox attached to it */
     int log_fd; /* the pipe that the process's stdout and stderr write to (either end): descriptors of the
                    process that are this pipe become the log of each clone */
     /* Takes the pages, in order, many at a time. Returns 0, or -1 with `err` filled. */

@@ -21,6 +21,10 @@ MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
 /* Registers, masks, thread pointers...: one plan and one rt_sigreturn frame for each thread. */
 MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
+/* Its part about timers, into the release plan. */
+MUST_CHECK int freeze_timers(struct freeze *f, struct error *err);
+/* Its part about settings that few programs use, each kept or refused. */
+MUST_CHECK int freeze_odd_settings(struct freeze *f, struct error *err);
 /* Queued signals, of thread `index` or (shared) of the process: the plan sends them again to oneself. */
 MUST_CHECK int freeze_pending_signals(
     struct freeze *f, size_t index, bool shared, struct plan *plan, struct error *err);

@@ -17,39 +17,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SIGNAL_COUNT 64
 #define LIMIT_COUNT 16
-#define TIMER_ID_MAX 4096
 #ifndef MEMBARRIER_CMD_GET_REGISTRATIONS
 #define MEMBARRIER_CMD_GET_REGISTRATIONS (1 << 9)
 #endif
-
-/* Run a call in the process that must succeed, with a pointer argument to the scratch page, and read what it
- * wrote. */
-static int query(struct freeze *f, void *out, size_t len, struct error *err, long number, uint64_t a,
-    uint64_t b, uint64_t c, uint64_t d, int scratch_at)
-{
-    long result;
-    uint64_t args[4] = {a, b, c, d};
-    if (tracee_get_scratch(&f->tracee, &args[scratch_at], err) < 0 ||
-        tracee_syscall(&f->tracee, 0, &result, err, number, 4, args) < 0)
-        return -1;
-    if (result < 0)
-        return error_set(err, ERROR_SYSTEM, "system call %ld in process %d: %s", number, f->tracee.inner_pid,
-            strerror((int)-result));
-    return tracee_read(&f->tracee, args[scratch_at], out, len, err);
-}
-
-/* A call without pointers; its result. */
-static int ask(struct freeze *f, long *result, struct error *err, long number, uint64_t a, uint64_t b)
-{
-    const uint64_t args[] = {a, b, 0, 0, 0};
-    return tracee_syscall(&f->tracee, 0, result, err, number, 5, args);
-}
 
 struct kernel_sigaction {
     uint64_t handler, flags, restorer, mask;
@@ -61,7 +35,8 @@ static int freeze_signal_handlers(struct freeze *f, struct error *err)
         struct kernel_sigaction action;
         if (signal == SIGKILL || signal == SIGSTOP)
             continue;
-        if (query(f, &action, sizeof action, err, SYS_rt_sigaction, signal, 0, 0, 8, 2) < 0)
+        if (tracee_query(&f->tracee, 0, &action, sizeof action, err, SYS_rt_sigaction, 2,
+                (const uint64_t[4]){signal, 0, 0, 8}) < 0)
             return -1;
         if (action.handler == 0 && action.flags == 0)
             continue;
@@ -84,7 +59,8 @@ static int freeze_limits(struct freeze *f, struct error *err)
     for (int resource = 0; resource < LIMIT_COUNT; resource++) {
         struct rlimit limit;
         /* Asked from inside: from outside it takes CAP_SYS_RESOURCE, which not every host lets us have. */
-        if (query(f, &limit, sizeof limit, err, SYS_prlimit64, 0, (uint64_t)resource, 0, 0, 3) < 0)
+        if (tracee_query(&f->tracee, 0, &limit, sizeof limit, err, SYS_prlimit64, 3,
+                (const uint64_t[4]){0, (uint64_t)resource, 0, 0}) < 0)
             return -1;
         struct plan *plan = limit_is_set_last(resource) ? &f->image->release_plan : &f->image->template_plan;
         plan_call(plan, SYS_prlimit64, plan_literal(0), plan_literal((uint64_t)resource),
@@ -128,7 +104,7 @@ static int freeze_mm_fields(struct freeze *f, struct error *err)
     long brk;
     CLEANUP_BUFFER struct buffer auxv = {0};
     char exe[PATH_MAX];
-    if (read_stat(f, stat, err) < 0 || ask(f, &brk, err, SYS_brk, 0, 0) < 0 ||
+    if (read_stat(f, stat, err) < 0 || tracee_ask(&f->tracee, &brk, err, SYS_brk, 0, 0) < 0 ||
         tracee_proc_file(&f->tracee, "auxv", &auxv, err) < 0 || read_link(f, "exe", exe, err) < 0)
         return -1;
     struct prctl_mm_map map = {
@@ -204,12 +180,14 @@ static int freeze_prctl_settings(struct freeze *f, struct error *err)
 {
     long thp_disabled, dumpable, timer_slack, personality_bits;
     int subreaper = 0, death_signal = 0;
-    if (ask(f, &thp_disabled, err, SYS_prctl, PR_GET_THP_DISABLE, 0) < 0 ||
-        ask(f, &dumpable, err, SYS_prctl, PR_GET_DUMPABLE, 0) < 0 ||
-        ask(f, &timer_slack, err, SYS_prctl, PR_GET_TIMERSLACK, 0) < 0 ||
-        ask(f, &personality_bits, err, SYS_personality, 0xffffffff, 0) < 0 ||
-        query(f, &subreaper, sizeof subreaper, err, SYS_prctl, PR_GET_CHILD_SUBREAPER, 0, 0, 0, 1) < 0 ||
-        query(f, &death_signal, sizeof death_signal, err, SYS_prctl, PR_GET_PDEATHSIG, 0, 0, 0, 1) < 0)
+    if (tracee_ask(&f->tracee, &thp_disabled, err, SYS_prctl, PR_GET_THP_DISABLE, 0) < 0 ||
+        tracee_ask(&f->tracee, &dumpable, err, SYS_prctl, PR_GET_DUMPABLE, 0) < 0 ||
+        tracee_ask(&f->tracee, &timer_slack, err, SYS_prctl, PR_GET_TIMERSLACK, 0) < 0 ||
+        tracee_ask(&f->tracee, &personality_bits, err, SYS_personality, 0xffffffff, 0) < 0 ||
+        tracee_query(&f->tracee, 0, &subreaper, sizeof subreaper, err, SYS_prctl, 1,
+            (const uint64_t[4]){PR_GET_CHILD_SUBREAPER, 0, 0, 0}) < 0 ||
+        tracee_query(&f->tracee, 0, &death_signal, sizeof death_signal, err, SYS_prctl, 1,
+            (const uint64_t[4]){PR_GET_PDEATHSIG, 0, 0, 0}) < 0)
         return -1;
     struct image *image = f->image;
     if (thp_disabled > 0)
@@ -237,7 +215,7 @@ static int freeze_membarrier(struct freeze *f, struct error *err)
         MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
         MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ};
     long registered;
-    if (ask(f, &registered, err, SYS_membarrier, MEMBARRIER_CMD_GET_REGISTRATIONS, 0) < 0)
+    if (tracee_ask(&f->tracee, &registered, err, SYS_membarrier, MEMBARRIER_CMD_GET_REGISTRATIONS, 0) < 0)
         return -1;
     for (size_t i = 0; registered > 0 && i < countof(commands); i++)
         if ((uint64_t)registered & commands[i])
@@ -262,104 +240,11 @@ static int freeze_session(struct freeze *f, struct error *err)
     return 0;
 }
 
-static int freeze_interval_timers(struct freeze *f, struct error *err)
-{
-    for (uint64_t which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
-        struct itimerval timer;
-        if (query(f, &timer, sizeof timer, err, SYS_getitimer, which, 0, 0, 0, 1) < 0)
-            return -1;
-        if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0)
-            continue;
-        plan_call(&f->image->release_plan, SYS_setitimer, plan_literal(which),
-            plan_data(image_put(f->image, &timer, sizeof timer)), plan_literal(0));
-    }
-    return 0;
-}
-
-/* One entry of /proc/PID/timers. */
-struct posix_timer {
-    int id, signal, clock, thread; /* thread: as we see it, or 0 */
-    uint64_t value;                /* sival */
-    bool none, to_thread;
-};
-
-static int inner_thread_id(const struct freeze *f, int tid)
-{
-    for (size_t i = 0; i < f->tracee.thread_count; i++)
-        if (f->tracee.threads[i].tid == tid)
-            return f->tracee.threads[i].inner_tid;
-    return 0;
-}
-
-/* Timer ids are given in order from 0, so that a timer gets its number when those before it exist; what was
- * deleted in between is created and deleted again. */
-static void plan_posix_timer(
-    struct freeze *f, const struct posix_timer *timer, const struct itimerspec *state, int *next_id)
-{
-    struct plan *plan = &f->image->release_plan;
-    struct sigevent event = {.sigev_value.sival_ptr = (void *)timer->value, .sigev_signo = timer->signal};
-    event.sigev_notify = timer->none ? SIGEV_NONE : timer->to_thread ? SIGEV_THREAD_ID : SIGEV_SIGNAL;
-    if (timer->to_thread)
-        event._sigev_un._tid = inner_thread_id(f, timer->thread);
-    struct sigevent nothing = {.sigev_notify = SIGEV_NONE};
-    uint64_t id_at = image_put(f->image, &(uint64_t){0}, 8),
-             event_at = image_put(f->image, &event, sizeof event);
-    uint64_t nothing_at = image_put(f->image, &nothing, sizeof nothing),
-             state_at = image_put(f->image, state, sizeof *state);
-    for (; *next_id < timer->id; ++*next_id) {
-        plan_call(
-            plan, SYS_timer_create, plan_literal(CLOCK_MONOTONIC), plan_data(nothing_at), plan_data(id_at));
-        plan_call(plan, SYS_timer_delete, plan_literal((uint64_t)*next_id));
-    }
-    plan_call(
-        plan, SYS_timer_create, plan_literal((uint64_t)timer->clock), plan_data(event_at), plan_data(id_at));
-    plan_expect_value(plan_do(plan, PLAN_LOAD, plan_data(id_at), plan_literal(4)), timer->id);
-    ++*next_id;
-    if (state->it_value.tv_sec != 0 || state->it_value.tv_nsec != 0)
-        plan_call(
-            plan, SYS_timer_settime, plan_literal((uint64_t)timer->id), plan_literal(0), plan_data(state_at));
-}
-
-static bool parse_posix_timer(struct posix_timer *timer, const char *text)
-{
-    char how[16], whom[8];
-    if (sscanf(text, "ID: %d signal: %d/%lx notify: %15[^/]/%7[^.].%d ClockID: %d", &timer->id,
-            &timer->signal, &timer->value, how, whom, &timer->thread, &timer->clock) != 7)
-        return false;
-    timer->none = strcmp(how, "none") == 0;
-    timer->to_thread = strcmp(whom, "tid") == 0;
-    return true;
-}
-
-static int freeze_posix_timers(struct freeze *f, struct error *err)
-{
-    CLEANUP_BUFFER struct buffer text = {0};
-    if (tracee_proc_file(&f->tracee, "timers", &text, err) < 0)
-        return -1;
-    buffer_append_u8(&text, 0);
-    /* The list is the newest first or in hash order: find each id in turn. */
-    for (int id = 0, next_id = 0; id < TIMER_ID_MAX; id++) {
-        char key[32];
-        snprintf(key, sizeof key, "ID: %d\n", id);
-        const char *at = strstr((char *)text.data, key);
-        if (at == NULL || (at != (char *)text.data && at[-1] != '\n'))
-            continue;
-        struct posix_timer timer;
-        struct itimerspec state;
-        if (!parse_posix_timer(&timer, at))
-            return error_set(err, ERROR_INTERNAL, "cannot understand /proc/PID/timers");
-        if (query(f, &state, sizeof state, err, SYS_timer_gettime, (uint64_t)id, 0, 0, 0, 1) < 0)
-            return -1;
-        plan_posix_timer(f, &timer, &state, &next_id);
-    }
-    return 0;
-}
-
 int freeze_process_state(struct freeze *f, struct error *err)
 {
     if (freeze_status(f, err) < 0 || freeze_signal_handlers(f, err) < 0 || freeze_mm_fields(f, err) < 0 ||
         freeze_limits(f, err) < 0 || freeze_prctl_settings(f, err) < 0 || freeze_membarrier(f, err) < 0 ||
-        freeze_session(f, err) < 0 || freeze_interval_timers(f, err) < 0 || freeze_posix_timers(f, err) < 0)
+        freeze_session(f, err) < 0 || freeze_odd_settings(f, err) < 0 || freeze_timers(f, err) < 0)
         return -1;
     return freeze_pending_signals(f, 0, true, &f->image->release_plan, err);
 }

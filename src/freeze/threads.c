@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
+#include <linux/ioprio.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -175,16 +176,8 @@ static int put_xstate(
 static int read_alternate_stack(
     struct freeze *f, size_t index, struct kernel_ucontext *context, struct error *err)
 {
-    long result;
-    uint64_t scratch, args[2] = {0};
-    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
-        return -1;
-    args[1] = scratch;
-    if (tracee_syscall(&f->tracee, index, &result, err, SYS_sigaltstack, 2, args) < 0)
-        return -1;
-    if (result < 0)
-        return error_set(err, ERROR_INTERNAL, "sigaltstack in the process gave %ld", result);
-    return tracee_read(&f->tracee, scratch, &context->stack, sizeof context->stack, err);
+    return tracee_query(&f->tracee, index, &context->stack, sizeof context->stack, err, SYS_sigaltstack, 1,
+        (const uint64_t[4]){0});
 }
 
 static int put_frame(
@@ -207,21 +200,6 @@ static int put_frame(
     return 0;
 }
 
-/* prctl(option, scratch) in the thread, for options that write one word through the pointer. */
-static int injected_prctl_word(struct freeze *f, size_t index, int option, uint64_t *word, struct error *err)
-{
-    long result;
-    uint64_t scratch, args[2] = {(uint64_t)option};
-    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
-        return -1;
-    args[1] = scratch;
-    if (tracee_syscall(&f->tracee, index, &result, err, SYS_prctl, 2, args) < 0)
-        return -1;
-    if (result < 0)
-        return error_set(err, ERROR_INTERNAL, "prctl %d in the process gave %ld", option, result);
-    return tracee_read(&f->tracee, scratch, word, sizeof *word, err);
-}
-
 static int plan_pointers(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
@@ -230,7 +208,8 @@ static int plan_pointers(struct freeze *f, size_t index, struct error *err)
     plan_call(plan, SYS_arch_prctl, plan_literal(ARCH_SET_FS), plan_literal(thread->registers.fs_base));
     if (thread->registers.gs_base != 0)
         plan_call(plan, SYS_arch_prctl, plan_literal(ARCH_SET_GS), plan_literal(thread->registers.gs_base));
-    if (injected_prctl_word(f, index, PR_GET_TID_ADDRESS, &clear_tid, err) < 0)
+    if (tracee_query(&f->tracee, index, &clear_tid, sizeof clear_tid, err, SYS_prctl, 1,
+            (const uint64_t[4]){PR_GET_TID_ADDRESS}) < 0)
         return -1;
     plan_call(plan, SYS_set_tid_address, plan_literal(clear_tid));
     if (syscall(SYS_get_robust_list, thread->tid, &robust_list, &robust_bytes) < 0)
@@ -251,6 +230,27 @@ static int plan_rseq(struct freeze *f, size_t index, struct user_regs_struct *re
     plan_call(&f->image->threads[index].plan, SYS_rseq, plan_literal(rseq.rseq_abi_pointer),
         plan_literal(rseq.rseq_abi_size), plan_literal(rseq.flags), plan_literal(rseq.signature));
     return leave_restartable_sequence(f, rseq.rseq_abi_pointer, registers, err);
+}
+
+/* The CPUs it may run on, where it has chosen other ones than its process was given; and its I/O priority. */
+static int plan_processors(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    struct plan *plan = &f->image->threads[index].plan;
+    cpu_set_t ours, theirs;
+    if (sched_getaffinity(0, sizeof ours, &ours) < 0 ||
+        sched_getaffinity(thread->tid, sizeof theirs, &theirs) < 0)
+        return error_system(err, "cannot read the processors of thread %d", thread->inner_tid);
+    if (!CPU_EQUAL(&ours, &theirs))
+        plan_call(plan, SYS_sched_setaffinity, plan_literal(0), plan_literal(sizeof theirs),
+            plan_data(image_put(f->image, &theirs, sizeof theirs)));
+    long priority = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread->tid);
+    if (priority < 0)
+        return error_system(err, "cannot read the I/O priority of thread %d", thread->inner_tid);
+    if (IOPRIO_PRIO_CLASS(priority) != IOPRIO_CLASS_NONE)
+        plan_call(plan, SYS_ioprio_set, plan_literal(IOPRIO_WHO_PROCESS), plan_literal(0),
+            plan_literal((uint64_t)priority));
+    return 0;
 }
 
 /* Name, scheduling policy, nice value and CPU mask, where they are not what a new thread has. */
@@ -279,7 +279,7 @@ static int plan_identity(struct freeze *f, size_t index, struct error *err)
     if (attributes.policy != SCHED_OTHER || attributes.nice != 0)
         plan_call(&out->plan, SYS_sched_setattr, plan_literal(0),
             plan_data(image_put(f->image, &attributes, sizeof attributes)), plan_literal(0));
-    return 0;
+    return plan_processors(f, index, err);
 }
 
 /* Queued signals, of the thread itself or (shared) of the process: sent again to oneself while all are

@@ -319,6 +319,26 @@ int tracee_get_scratch(struct tracee *t, uint64_t *address, struct error *err)
     return 0;
 }
 
+int tracee_query(struct tracee *t, size_t index, void *out, size_t len, struct error *err, long number,
+    int pointer_at, const uint64_t args[4])
+{
+    long result;
+    uint64_t all[4] = {args[0], args[1], args[2], args[3]};
+    if (tracee_get_scratch(t, &all[pointer_at], err) < 0 ||
+        tracee_syscall(t, index, &result, err, number, 4, all) < 0)
+        return -1;
+    if (result < 0)
+        return error_set(err, ERROR_SYSTEM, "system call %ld in thread %d: %s", number,
+            t->threads[index].inner_tid, strerror((int)-result));
+    return tracee_read(t, all[pointer_at], out, len, err);
+}
+
+int tracee_ask(struct tracee *t, long *result, struct error *err, long number, uint64_t a, uint64_t b)
+{
+    const uint64_t args[] = {a, b, 0, 0, 0};
+    return tracee_syscall(t, 0, result, err, number, 5, args);
+}
+
 int tracee_get_fd(const struct tracee *t, int fd, struct error *err)
 {
     int copy = (int)syscall(SYS_pidfd_getfd, t->pidfd, fd, 0);

@@ -50,6 +50,14 @@ MUST_CHECK int tracee_syscall(struct tracee *t, size_t index, long *result, stru
  * mappings were read, as it adds one. */
 MUST_CHECK int tracee_get_scratch(struct tracee *t, uint64_t *address, struct error *err);
 
+/* A call in thread `index` that must succeed, whose argument number `pointer_at` points to the scratch page:
+ * reads what it wrote there. The other arguments come from `args`. */
+MUST_CHECK int tracee_query(struct tracee *t, size_t index, void *out, size_t len, struct error *err,
+    long number, int pointer_at, const uint64_t args[4]);
+/* A call of the first thread without pointers; *result is what it gave. */
+MUST_CHECK int tracee_ask(
+    struct tracee *t, long *result, struct error *err, long number, uint64_t a, uint64_t b);
+
 /* A copy of the process's descriptor `fd` in our own process (pidfd_getfd): shares the open file description.
  */
 MUST_CHECK int tracee_get_fd(const struct tracee *t, int fd, struct error *err);
