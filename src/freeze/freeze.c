@@ -35,15 +35,15 @@ static void note_clocks(struct image *image)
 }
 
 /* The order matters: mappings are read before a scratch page is added to them, the sandbox is entered before
- * anything is opened in it, /tmp is filled before descriptors are opened on it, and shared memory may be of
- * descriptors. */
+ * anything is opened in it, pages come before the contents of files in the stream, /tmp is filled before the
+ * working folder or a descriptor may be in it, and shared memory may be of descriptors. */
 static int freeze_parts(struct freeze *f, struct error *err)
 {
     if (mappings_read(&f->mappings, &f->tracee, err) < 0)
         return -1;
     f->image->pid = f->tracee.inner_pid;
     plan_sandbox_entry(f);
-    if (freeze_memory(f, err) < 0 || freeze_process_state(f, err) < 0 || freeze_tmp_files(f, err) < 0 ||
+    if (freeze_memory(f, err) < 0 || freeze_tmp_files(f, err) < 0 || freeze_process_state(f, err) < 0 ||
         freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0)
         return -1;
     note_clocks(f->image);

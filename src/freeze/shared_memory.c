@@ -23,10 +23,16 @@ static bool is_memfd(const struct mapping *m)
     return strncmp(m->path, "/memfd:", 7) == 0;
 }
 
+static bool is_system_v(const struct mapping *m)
+{
+    return strncmp(m->path, "/SYSV", 5) == 0;
+}
+
 bool freeze_handles_shared(const struct freeze *f, const struct mapping *m)
 {
-    return m->shared && m->inode != 0 &&
-           (is_anonymous(m) || is_memfd(m) || (f->tmp_files && tmp_files_is_device(f->tmp_files, m->device)));
+    (void)f;
+    return m->shared &&
+           (is_anonymous(m) || is_memfd(m) || is_system_v(m) || strncmp(m->path, "/tmp/", 5) == 0);
 }
 
 static bool same_object(const struct mapping *a, const struct mapping *b)
@@ -159,7 +165,7 @@ int freeze_shared_memory(struct freeze *f, struct error *err)
     d->subject = -1;
     for (size_t i = 0; i < f->mappings.count; i++) {
         const struct mapping *m = &f->mappings.list[i];
-        if (m->shared && strncmp(m->path, "/SYSV", 5) == 0)
+        if (m->shared && is_system_v(m))
             return tracee_refuse(
                 &f->tracee, err, "it has attached System V shared memory, which cannot be frozen");
         if (freeze_handles_shared(f, m) && is_first_of_object(f, m) && restore_object(d, m, err) < 0)
