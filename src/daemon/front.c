@@ -29,21 +29,22 @@ void front_fail(struct front *front, const struct error *err)
 
 /* ---- time ---- */
 
-static void on_idle(void *context)
+static void on_tick(void *context)
 {
     struct front *front = context;
-    uint64_t due_ns = dispatch_tick(front->dispatch, clock_monotonic_ns());
-    if (due_ns)
-        loop_timer_set(front->loop, &front->idle_timer, due_ns, on_idle, front);
+    dispatch_tick(front->dispatch, clock_monotonic_ns());
+    front_set_tick(front);
 }
 
-/* The timer is at most as late as one idle time: it need not be moved with every invocation. */
-void front_set_idle_timer(struct front *front)
+/* The timer may come too early, never too late: most invocations find it set already. */
+void front_set_tick(struct front *front)
 {
-    if (front->idle_timer)
+    uint64_t due_ns = dispatch_due(front->dispatch);
+    if (due_ns == 0 || (front->tick_timer && front->tick_at_ns <= due_ns))
         return;
-    loop_timer_set(front->loop, &front->idle_timer,
-        clock_monotonic_ns() + (uint64_t)front->options->idle_seconds * 1000000000u, on_idle, front);
+    front->tick_at_ns = due_ns;
+    loop_timer_cancel(&front->tick_timer);
+    loop_timer_set(front->loop, &front->tick_timer, due_ns, on_tick, front);
 }
 
 static void on_turn_end(void *context)
@@ -245,6 +246,8 @@ static int front_open(struct front *front, struct error *err)
     LIST_INIT(&front->inspects);
     TAILQ_INIT(&front->builds);
     front->next_env_id = front->next_inspect_id = 1;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    front->thaws_at_once = FRONT_THAWS_PER_CPU * (processors > 0 ? (uint32_t)processors : 1);
     front->opened_ns = clock_monotonic_ns();
     front->loop = loop_new(err);
     if (!front->loop || open_signals(front, err) < 0 || front_warden_open(front, err) < 0 ||

@@ -117,7 +117,7 @@ static json_t *describe_env(const struct front_env *env, uint64_t now_ns)
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "function", function->name, "version",
         function->version, "state", front_env_state_name(env->state), "start",
         env->mode == WIRE_THAW ? "thaw" : "cold", "invocations", (json_int_t)env->invocations, "idle_seconds",
-        (json_int_t)(idle ? (now_ns - env->dispatch.idle_since_ns) / 1000000000u : 0), "log_stream",
+        (json_int_t)(idle ? (now_ns - env->dispatch.since_ns) / 1000000000u : 0), "log_stream",
         logs_stream_name(env->log));
 }
 

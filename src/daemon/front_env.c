@@ -358,7 +358,7 @@ static void env_ready(struct front_env *env)
     }
     env->state = FRONT_ENV_PARKED;
     dispatch_env_ready(env->front->dispatch, &env->dispatch, env->ready_ns);
-    front_set_idle_timer(env->front);
+    front_set_tick(env->front);
 }
 
 static void env_build_parked(struct front_env *env)

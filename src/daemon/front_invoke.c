@@ -51,7 +51,7 @@ static void call_answer(
         front_log_end(env, call, status, error_type);
     front_env_answered(env);
     dispatch_call_finished(call->front->dispatch, &call->dispatch, clock_monotonic_ns());
-    front_set_idle_timer(call->front);
+    front_set_tick(call->front);
     call_free(call);
 }
 
@@ -203,6 +203,8 @@ void front_call_submit(struct front_call *call)
     struct dispatch_pool *pool = call->version->pool;
     if (dispatch_call_submit(front->dispatch, pool, &call->dispatch, call->submitted_ns) != DISPATCH_ACCEPTED)
         refuse_rate(call);
+    else
+        front_set_tick(front);
 }
 
 /* The REST API resolves only versions that may run; what is wrong here became so since. */

@@ -32,9 +32,9 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#define FRONT_CONNECTIONS_MAX 4096    /* of clients and functions together */
-#define FRONT_IDLE_CONNECTION_S 60    /* a client's connection that is silent, or slow to send, for longer */
-#define FRONT_THAWS_AT_ONCE 8         /* of one version; a freed warm environment often comes first */
+#define FRONT_CONNECTIONS_MAX 4096 /* of clients and functions together */
+#define FRONT_IDLE_CONNECTION_S 60 /* a client's connection that is silent, or slow to send, for longer */
+#define FRONT_THAWS_PER_CPU 2      /* of one version at once: more only take the processors from each other */
 #define FRONT_COLD_STARTS_AT_ONCE 64  /* of one version: they mostly wait for something */
 #define FRONT_BUILDS_AT_ONCE 2        /* versions being initialised to be frozen */
 #define FRONT_FREEZE_S 120            /* the warden's answer to a freeze */
@@ -152,7 +152,9 @@ struct front {
     uint64_t next_env_id;
     TAILQ_HEAD(, front_version) builds;
     uint32_t builds_running;
-    struct loop_timer *idle_timer, *drain_timer, *event_timer;
+    struct loop_timer *tick_timer, *drain_timer, *event_timer;
+    uint64_t tick_at_ns;
+    uint32_t thaws_at_once; /* of one version */
     uint32_t events_running;
     LIST_HEAD(, front_evict) evicts;
     LIST_HEAD(, front_inspect) inspects;
@@ -164,7 +166,7 @@ struct front {
 /* front.c */
 void front_fail(struct front *front, const struct error *err); /* logs, and ends the loop */
 void front_note_progress(struct front *front);                 /* an invocation or an environment ended */
-void front_set_idle_timer(struct front *front);
+void front_set_tick(struct front *front);
 
 /* front_warden.c */
 MUST_CHECK int front_warden_open(struct front *front, struct error *err);

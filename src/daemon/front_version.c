@@ -42,7 +42,7 @@ struct front_version *front_version_of(struct front *front, const struct catalog
     bool thaws = function->config.snap_start && function->number > 0;
     version->pool = dispatch_pool_new(front->dispatch, function->name,
         &(struct dispatch_pool_options){
-            .starting_max = thaws ? FRONT_THAWS_AT_ONCE : FRONT_COLD_STARTS_AT_ONCE, .user = version});
+            .starting_max = thaws ? front->thaws_at_once : FRONT_COLD_STARTS_AT_ONCE, .user = version});
     struct front_version **bucket = &front->versions[bucket_of(version->generation)];
     version->next_in_bucket = *bucket;
     *bucket = version;

@@ -20,10 +20,12 @@
  *  6. A pool that is not held has min(waiting, starting_max) environments starting, or is on the starved
  * list; a starved list that is not empty means that invariant 4's bound is reached.
  *  7. While a pool starves, as many environments are ending as are missing, or none is idle.
- *  8. The idle list is in order of idle_since; the idle list of a pool too: its last is the most recently
+ *  8. The idle list is in order of age; the idle list of a pool too: its last is the most recently
  * used.
- *  9. A retired pool has no idle environment, and is gone when it has neither environment nor call. */
-#include "dispatch/dispatch.h"
+ *  9. A pool that wants less than one for each waiting call has a busy environment, and is on the trusting
+ * list until its queue is empty or its oldest call has waited as long as a start takes.
+ * 10. A retired pool has no idle environment, and is gone when it has neither environment nor call. */
+#include "dispatch/internal.h"
 
 #include "base/bytes.h"
 
@@ -31,43 +33,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct dispatch_group {
-    struct dispatch_group *next;
-    char *name;
-    uint32_t in_flight, pools;
-};
-
-struct dispatch_pool {
-    struct dispatch *dispatch;
-    struct dispatch_group *group;
-    struct dispatch_link in_pools, in_starved;
-    struct dispatch_link lists[DISPATCH_ENDING + 1]; /* by state */
-    uint32_t counts[DISPATCH_ENDING + 1];
-    struct dispatch_link queue;
-    uint32_t waiting, starting_max;
-    bool held, retired, starved;
-    void *user;
-};
-
-struct dispatch {
-    struct dispatch_options options;
-    struct dispatch_effects effects;
-    struct dispatch_group *groups;
-    struct dispatch_link pools, starved, idle;
-    uint32_t environments, in_flight, ending;
-    uint64_t next_sequence;
-};
-
-#define OWNER(type, member, link) ((type *)((char *)(link)-offsetof(type, member)))
-
-static void list_open(struct dispatch_link *head)
-{
-    head->previous = head->next = head;
-}
+#define QUICK 4          /* a function is quick when so many calls are served in the time of a start */
+#define ESTIMATE_DECAY 8 /* estimates rise at once and fall by this part of the difference */
 
 static bool list_empty(const struct dispatch_link *head)
 {
     return head->next == head;
+}
+
+static void list_open(struct dispatch_link *head)
+{
+    head->previous = head->next = head;
 }
 
 static void list_append(struct dispatch_link *head, struct dispatch_link *link)
@@ -92,6 +68,7 @@ struct dispatch *dispatch_new(const struct dispatch_options *options, const stru
     dispatch->effects = *effects;
     list_open(&dispatch->pools);
     list_open(&dispatch->starved);
+    list_open(&dispatch->trusting);
     list_open(&dispatch->idle);
     return dispatch;
 }
@@ -166,29 +143,48 @@ bool dispatch_pool_is_held(const struct dispatch_pool *pool)
     return pool->held;
 }
 
-static uint32_t pool_environments(const struct dispatch_pool *pool)
+uint32_t dispatch_pool_environments(const struct dispatch_pool *pool)
 {
     return pool->counts[DISPATCH_STARTING] + pool->counts[DISPATCH_IDLE] + pool->counts[DISPATCH_BUSY] +
            pool->counts[DISPATCH_ENDING];
 }
 
+/* Where calls take far less time than a start, the busy environments will serve most of a queue before a new
+ * one is there: starting one for each waiting call would only take the processor from them. So trust them,
+ * but not for longer than a start would have taken. */
+bool dispatch_pool_trusts(const struct dispatch_pool *pool)
+{
+    return pool->waiting > 0 && !pool->held && !pool->doubted && pool->counts[DISPATCH_BUSY] > 0 &&
+           pool->serve_ns > 0 && pool->serve_ns * QUICK <= pool->start_ns;
+}
+
+static uint32_t pool_wanted(const struct dispatch_pool *pool)
+{
+    uint64_t served_soon =
+        dispatch_pool_trusts(pool) ? pool->counts[DISPATCH_BUSY] * (pool->start_ns / pool->serve_ns) : 0;
+    uint32_t wanted = served_soon < pool->waiting ? pool->waiting - (uint32_t)served_soon : 0;
+    return wanted < pool->starting_max ? wanted : pool->starting_max;
+}
+
 /* How many environments the pool should be starting and is not (invariant 6). */
-static uint32_t pool_missing(const struct dispatch_pool *pool)
+uint32_t dispatch_pool_missing(const struct dispatch_pool *pool)
 {
     if (pool->held)
         return 0;
-    uint32_t wanted = pool->waiting < pool->starting_max ? pool->waiting : pool->starting_max;
+    uint32_t wanted = pool_wanted(pool);
     uint32_t starting = pool->counts[DISPATCH_STARTING];
     return wanted > starting ? wanted - starting : 0;
 }
 
 static void pool_free_when_gone(struct dispatch_pool *pool)
 {
-    if (!pool->retired || pool->waiting > 0 || pool_environments(pool) > 0)
+    if (!pool->retired || pool->waiting > 0 || dispatch_pool_environments(pool) > 0)
         return;
     struct dispatch *dispatch = pool->dispatch;
     if (pool->starved)
         list_remove(&pool->in_starved);
+    if (pool->trusting)
+        list_remove(&pool->in_trusting);
     list_remove(&pool->in_pools);
     dispatch->effects.pool_gone(dispatch->effects.context, pool);
     group_drop_pool(dispatch, pool->group);
@@ -205,6 +201,7 @@ static void env_move(struct dispatch_env *env, enum dispatch_state state)
     list_remove(&env->in_pool);
     pool->counts[env->state]--;
     env->state = state;
+    env->since_ns = pool->dispatch->now_ns;
     pool->counts[state]++;
     list_append(&pool->lists[state], &env->in_pool);
     if (state == DISPATCH_IDLE)
@@ -226,6 +223,7 @@ static void env_start(struct dispatch_pool *pool)
     env->pool = pool;
     env->call = NULL;
     env->state = DISPATCH_STARTING;
+    env->since_ns = dispatch->now_ns;
     pool->counts[DISPATCH_STARTING]++;
     dispatch->environments++;
     list_append(&pool->lists[DISPATCH_STARTING], &env->in_pool);
@@ -252,11 +250,13 @@ static struct dispatch_call *pool_pop(struct dispatch_pool *pool)
         list_remove(&call->in_queue);
         pool->waiting--;
     }
+    if (pool->waiting == 0)
+        pool->doubted = false;
     return call;
 }
 
 /* The environment has nothing to do: the queue's head, or idle, or the end. */
-static void env_free(struct dispatch_env *env, uint64_t now_ns)
+static void env_free(struct dispatch_env *env)
 {
     struct dispatch_call *call = pool_pop(env->pool);
     if (call) {
@@ -267,22 +267,27 @@ static void env_free(struct dispatch_env *env, uint64_t now_ns)
         env_end(env);
         return;
     }
-    env->idle_since_ns = now_ns;
     env_move(env, DISPATCH_IDLE);
 }
 
 /* ---- starting what is wanted ---- */
 
-static void pool_note_starved(struct dispatch_pool *pool)
+static void note(bool *is, bool now, struct dispatch_link *head, struct dispatch_link *link)
 {
-    bool starved = pool_missing(pool) > 0;
-    if (starved == pool->starved)
+    if (*is == now)
         return;
-    pool->starved = starved;
-    if (starved)
-        list_append(&pool->dispatch->starved, &pool->in_starved);
+    *is = now;
+    if (now)
+        list_append(head, link);
     else
-        list_remove(&pool->in_starved);
+        list_remove(link);
+}
+
+static void pool_note(struct dispatch_pool *pool)
+{
+    struct dispatch *dispatch = pool->dispatch;
+    note(&pool->starved, dispatch_pool_missing(pool) > 0, &dispatch->starved, &pool->in_starved);
+    note(&pool->trusting, dispatch_pool_trusts(pool), &dispatch->trusting, &pool->in_trusting);
 }
 
 static struct dispatch_pool *starved_first(struct dispatch *dispatch)
@@ -300,7 +305,7 @@ static void starved_reclaim_idle(struct dispatch *dispatch)
 {
     uint32_t missing = 0;
     for (struct dispatch_link *at = dispatch->starved.next; at != &dispatch->starved; at = at->next)
-        missing += pool_missing(OWNER(struct dispatch_pool, in_starved, at));
+        missing += dispatch_pool_missing(OWNER(struct dispatch_pool, in_starved, at));
     while (dispatch->ending < missing && !list_empty(&dispatch->idle))
         env_end(OWNER(struct dispatch_env, in_idle, dispatch->idle.next));
 }
@@ -309,11 +314,11 @@ static void starved_reclaim_idle(struct dispatch *dispatch)
 static void start_missing(struct dispatch *dispatch, struct dispatch_pool *pool)
 {
     if (pool)
-        pool_note_starved(pool);
+        pool_note(pool);
     while (!list_empty(&dispatch->starved) && dispatch->environments < dispatch->options.environments_max) {
         struct dispatch_pool *first = starved_first(dispatch);
         env_start(first);
-        pool_note_starved(first);
+        pool_note(first);
     }
     if (!list_empty(&dispatch->starved))
         starved_reclaim_idle(dispatch);
@@ -328,7 +333,7 @@ void dispatch_pool_set_starting_max(struct dispatch_pool *pool, uint32_t startin
 void dispatch_pool_hold(struct dispatch_pool *pool)
 {
     pool->held = true;
-    pool_note_starved(pool);
+    pool_note(pool);
 }
 
 void dispatch_pool_release(struct dispatch_pool *pool)
@@ -357,7 +362,7 @@ void dispatch_pool_retire(struct dispatch_pool *pool)
 enum dispatch_verdict dispatch_call_submit(
     struct dispatch *dispatch, struct dispatch_pool *pool, struct dispatch_call *call, uint64_t now_ns)
 {
-    (void)now_ns;
+    dispatch->now_ns = now_ns;
     if (pool->group->in_flight >= dispatch->options.group_max)
         return DISPATCH_GROUP_LIMIT;
     if (dispatch->in_flight >= dispatch->options.environments_max)
@@ -367,6 +372,7 @@ enum dispatch_verdict dispatch_call_submit(
     call->pool = pool;
     call->env = NULL;
     call->sequence = dispatch->next_sequence++;
+    call->submitted_ns = now_ns;
     struct dispatch_link *idle = &pool->lists[DISPATCH_IDLE];
     if (!list_empty(idle)) {
         env_serve(OWNER(struct dispatch_env, in_pool, idle->previous), call);
@@ -384,19 +390,29 @@ static void call_leave(struct dispatch *dispatch, struct dispatch_call *call)
     dispatch->in_flight--;
 }
 
+static void estimate(uint64_t *value_ns, uint64_t sample_ns)
+{
+    if (sample_ns >= *value_ns)
+        *value_ns = sample_ns > 0 ? sample_ns : 1;
+    else
+        *value_ns -= (*value_ns - sample_ns) / ESTIMATE_DECAY;
+}
+
 void dispatch_call_finished(struct dispatch *dispatch, struct dispatch_call *call, uint64_t now_ns)
 {
     struct dispatch_env *env = call->env;
+    dispatch->now_ns = now_ns;
+    estimate(&env->pool->serve_ns, now_ns - env->since_ns);
     call_leave(dispatch, call);
     call->env = NULL;
     env->call = NULL;
-    env_free(env, now_ns);
+    env_free(env);
     start_missing(dispatch, env->pool);
 }
 
 void dispatch_call_broke(struct dispatch *dispatch, struct dispatch_call *call, uint64_t now_ns)
 {
-    (void)now_ns;
+    dispatch->now_ns = now_ns;
     struct dispatch_env *env = call->env;
     call_leave(dispatch, call);
     call->env = NULL;
@@ -411,7 +427,7 @@ struct dispatch_call *dispatch_call_withdraw(struct dispatch *dispatch, struct d
     if (!call)
         return NULL;
     call_leave(dispatch, call);
-    pool_note_starved(pool);
+    pool_note(pool);
     pool_free_when_gone(pool);
     return call;
 }
@@ -421,14 +437,16 @@ struct dispatch_call *dispatch_call_withdraw(struct dispatch *dispatch, struct d
 void dispatch_env_ready(struct dispatch *dispatch, struct dispatch_env *env, uint64_t now_ns)
 {
     assert(env->state == DISPATCH_STARTING);
-    env_free(env, now_ns);
+    dispatch->now_ns = now_ns;
+    estimate(&env->pool->start_ns, now_ns - env->since_ns);
+    env_free(env);
     start_missing(dispatch, env->pool);
 }
 
 struct dispatch_call *dispatch_env_failed(
     struct dispatch *dispatch, struct dispatch_env *env, uint64_t now_ns)
 {
-    (void)now_ns;
+    dispatch->now_ns = now_ns;
     assert(env->state == DISPATCH_STARTING);
     struct dispatch_pool *pool = env->pool;
     env_end(env);
@@ -443,7 +461,7 @@ struct dispatch_call *dispatch_env_failed(
 
 void dispatch_env_discard(struct dispatch *dispatch, struct dispatch_env *env, uint64_t now_ns)
 {
-    (void)now_ns;
+    dispatch->now_ns = now_ns;
     assert(env->state == DISPATCH_STARTING || env->state == DISPATCH_IDLE);
     env_end(env);
     start_missing(dispatch, env->pool);
@@ -451,7 +469,7 @@ void dispatch_env_discard(struct dispatch *dispatch, struct dispatch_env *env, u
 
 void dispatch_env_ended(struct dispatch *dispatch, struct dispatch_env *env, uint64_t now_ns)
 {
-    (void)now_ns;
+    dispatch->now_ns = now_ns;
     assert(env->state == DISPATCH_ENDING);
     struct dispatch_pool *pool = env->pool;
     list_remove(&env->in_pool);
@@ -463,16 +481,42 @@ void dispatch_env_ended(struct dispatch *dispatch, struct dispatch_env *env, uin
     start_missing(dispatch, NULL);
 }
 
-uint64_t dispatch_tick(struct dispatch *dispatch, uint64_t now_ns)
+static uint64_t idle_due(const struct dispatch *dispatch)
 {
-    while (!list_empty(&dispatch->idle)) {
-        struct dispatch_env *env = OWNER(struct dispatch_env, in_idle, dispatch->idle.next);
-        uint64_t due_ns = env->idle_since_ns + dispatch->options.idle_ns;
-        if (due_ns > now_ns)
-            return due_ns;
-        env_end(env);
+    if (list_empty(&dispatch->idle))
+        return 0;
+    return OWNER(struct dispatch_env, in_idle, dispatch->idle.next)->since_ns + dispatch->options.idle_ns;
+}
+
+static uint64_t trust_due(const struct dispatch_pool *pool)
+{
+    return OWNER(struct dispatch_call, in_queue, pool->queue.next)->submitted_ns + pool->start_ns;
+}
+
+void dispatch_tick(struct dispatch *dispatch, uint64_t now_ns)
+{
+    dispatch->now_ns = now_ns;
+    while (!list_empty(&dispatch->idle) && idle_due(dispatch) <= now_ns)
+        env_end(OWNER(struct dispatch_env, in_idle, dispatch->idle.next));
+    for (struct dispatch_link *at = dispatch->trusting.next, *next; at != &dispatch->trusting; at = next) {
+        struct dispatch_pool *pool = OWNER(struct dispatch_pool, in_trusting, at);
+        next = at->next;
+        if (trust_due(pool) > now_ns)
+            continue;
+        pool->doubted = true;
+        start_missing(dispatch, pool);
     }
-    return 0;
+}
+
+uint64_t dispatch_due(const struct dispatch *dispatch)
+{
+    uint64_t due_ns = idle_due(dispatch);
+    for (struct dispatch_link *at = dispatch->trusting.next; at != &dispatch->trusting; at = at->next) {
+        uint64_t trust_ns = trust_due(OWNER(struct dispatch_pool, in_trusting, at));
+        if (due_ns == 0 || trust_ns < due_ns)
+            due_ns = trust_ns;
+    }
+    return due_ns;
 }
 
 struct dispatch_pool_counts dispatch_pool_count(const struct dispatch_pool *pool)
@@ -494,85 +538,4 @@ uint32_t dispatch_in_flight(const struct dispatch *dispatch)
 uint32_t dispatch_environments(const struct dispatch *dispatch)
 {
     return dispatch->environments;
-}
-
-/* ---- the invariants, counted ---- */
-
-static uint32_t list_length(const struct dispatch_link *head)
-{
-    uint32_t length = 0;
-    for (const struct dispatch_link *at = head->next; at != head; at = at->next)
-        length++;
-    return length;
-}
-
-static const char *check_pool(const struct dispatch_pool *pool)
-{
-    for (int state = DISPATCH_STARTING; state <= DISPATCH_ENDING; state++) {
-        uint64_t last_ns = 0;
-        for (struct dispatch_link *at = pool->lists[state].next; at != &pool->lists[state]; at = at->next) {
-            const struct dispatch_env *env = OWNER(struct dispatch_env, in_pool, at);
-            if ((int)env->state != state || env->pool != pool)
-                return "1: an environment is on the list of another state or pool";
-            if ((state == DISPATCH_BUSY) != (env->call != NULL) || (env->call && env->call->env != env))
-                return "2: busy environments and calls do not point at each other";
-            if (state == DISPATCH_IDLE && env->idle_since_ns < last_ns)
-                return "8: a pool's idle environments are out of order";
-            last_ns = env->idle_since_ns;
-        }
-        if (list_length(&pool->lists[state]) != pool->counts[state])
-            return "1: a count differs from its list";
-    }
-    if (list_length(&pool->queue) != pool->waiting)
-        return "5: the number of waiting calls differs from the queue";
-    if (pool->waiting > 0 && pool->counts[DISPATCH_IDLE] > 0)
-        return "3: a call waits beside an idle environment";
-    if ((pool_missing(pool) > 0) != pool->starved)
-        return "6: a pool misses environments and is not known to starve";
-    if (pool->retired && (pool->counts[DISPATCH_IDLE] > 0 || pool_environments(pool) + pool->waiting == 0))
-        return "9: a retired pool idles, or lingers";
-    return NULL;
-}
-
-const char *dispatch_check(const struct dispatch *dispatch)
-{
-    uint32_t environments = 0, ending = 0, in_flight = 0, missing = 0, idle = 0;
-    for (struct dispatch_link *at = dispatch->pools.next; at != &dispatch->pools; at = at->next) {
-        const struct dispatch_pool *pool = OWNER(struct dispatch_pool, in_pools, at);
-        const char *broken = check_pool(pool);
-        if (broken)
-            return broken;
-        environments += pool_environments(pool);
-        ending += pool->counts[DISPATCH_ENDING];
-        idle += pool->counts[DISPATCH_IDLE];
-        in_flight += pool->waiting + pool->counts[DISPATCH_BUSY];
-        missing += pool_missing(pool);
-    }
-    uint32_t in_groups = 0;
-    for (const struct dispatch_group *group = dispatch->groups; group; group = group->next) {
-        if (group->in_flight > dispatch->options.group_max)
-            return "5: a group exceeds its limit";
-        in_groups += group->in_flight;
-    }
-    if (environments != dispatch->environments || ending != dispatch->ending)
-        return "4: the number of environments is not the sum";
-    if (environments > dispatch->options.environments_max)
-        return "4: more environments than allowed";
-    if (in_flight != dispatch->in_flight || in_groups != in_flight ||
-        in_flight > dispatch->options.environments_max)
-        return "5: the number of calls in flight is not the sum, or too large";
-    if (missing > 0 && environments < dispatch->options.environments_max)
-        return "6: a pool starves below the bound";
-    if (ending < missing && idle > 0)
-        return "7: a pool starves while others idle";
-    if (list_length(&dispatch->idle) != idle)
-        return "8: the idle list differs from the pools'";
-    uint64_t last_ns = 0;
-    for (struct dispatch_link *at = dispatch->idle.next; at != &dispatch->idle; at = at->next) {
-        const struct dispatch_env *env = OWNER(struct dispatch_env, in_idle, at);
-        if (env->idle_since_ns < last_ns)
-            return "8: the idle list is out of order";
-        last_ns = env->idle_since_ns;
-    }
-    return NULL;
 }

@@ -31,7 +31,7 @@ struct dispatch_env {
     struct dispatch_link in_pool, in_idle; /* in_pool: the list of its state; in_idle: all idle, by age */
     struct dispatch_pool *pool;
     struct dispatch_call *call; /* BUSY only */
-    uint64_t idle_since_ns;
+    uint64_t since_ns;          /* when it came into its state */
     enum dispatch_state state;
 };
 
@@ -40,6 +40,7 @@ struct dispatch_call {
     struct dispatch_pool *pool;
     struct dispatch_env *env; /* NULL while it waits */
     uint64_t sequence;        /* order of arrival over all pools */
+    uint64_t submitted_ns;
 };
 
 struct dispatch_options {
@@ -83,8 +84,9 @@ bool dispatch_pool_is_held(const struct dispatch_pool *pool);
 /* While a pool is held, nothing starts for it and nothing is blamed: calls wait (its snapshot is remade). */
 void dispatch_pool_hold(struct dispatch_pool *pool);
 void dispatch_pool_release(struct dispatch_pool *pool);
-/* No new calls will come, but such as lost their environment here; idle environments end now, the others when they have nothing to do. pool_gone
- * follows, perhaps before this returns. A held pool must be released, or its calls withdrawn, for it to go.
+/* No new calls will come, but such as lost their environment here; idle environments end now, the others when
+ * they have nothing to do. pool_gone follows, perhaps before this returns. A held pool must be released, or
+ * its calls withdrawn, for it to go.
  */
 void dispatch_pool_retire(struct dispatch_pool *pool);
 /* End what is idle now and what is starting for nobody, the youngest first. Busy environments stay. */
@@ -119,8 +121,10 @@ void dispatch_env_discard(struct dispatch *dispatch, struct dispatch_env *env, u
 /* An ENDING environment is gone from the world; its record may be freed afterwards. */
 void dispatch_env_ended(struct dispatch *dispatch, struct dispatch_env *env, uint64_t now_ns);
 
-/* End what was idle too long. Returns when to call again, or 0 when nothing is idle. */
-uint64_t dispatch_tick(struct dispatch *dispatch, uint64_t now_ns);
+/* End what was idle too long, and start for calls that waited in vain for a busy environment. */
+void dispatch_tick(struct dispatch *dispatch, uint64_t now_ns);
+/* When dispatch_tick has something to do, unless it comes otherwise; 0: never. */
+uint64_t dispatch_due(const struct dispatch *dispatch);
 
 /* Checks every invariant by counting; for tests. Returns NULL or a sentence. */
 const char *dispatch_check(const struct dispatch *dispatch);

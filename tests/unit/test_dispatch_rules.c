@@ -103,9 +103,11 @@ static void freed_environment_takes_the_queue_head_and_the_started_one_idles(voi
     assert_ptr_equal(b.env, w.started[0]);
     dispatch_env_ready(w.dispatch, w.started[1], 4);
     assert_int_equal(dispatch_pool_count(pool).idle, 1);
-    assert_int_equal(dispatch_tick(w.dispatch, 1003), 1004);
+    assert_int_equal(dispatch_due(w.dispatch), 1004);
+    dispatch_tick(w.dispatch, 1003);
     assert_int_equal(w.end_count, 0);
-    assert_int_equal(dispatch_tick(w.dispatch, 1004), 0);
+    dispatch_tick(w.dispatch, 1004);
+    assert_int_equal(dispatch_due(w.dispatch), 0);
     assert_ptr_equal(w.ended[0], w.started[1]);
     world_close(&w);
 }
@@ -233,6 +235,66 @@ static void evict_ends_idle_and_needless_and_spares_busy(void **state)
     world_close(&w);
 }
 
+static void quick_function_is_not_started_for_every_call(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 50, 50);
+    struct dispatch_pool *pool = world_pool(&w, "f");
+    struct dispatch_call calls[12] = {0};
+    dispatch_call_submit(w.dispatch, pool, &calls[0], 0);
+    dispatch_env_ready(w.dispatch, w.started[0], 100);  /* a start takes 100 */
+    dispatch_call_finished(w.dispatch, &calls[0], 110); /* a call takes 10 */
+    for (int i = 1; i < 12; i++)
+        dispatch_call_submit(w.dispatch, pool, &calls[i], 200);
+    assert_int_equal(w.start_count, 1); /* one is busy, and serves the other ten in the time of a start */
+    assert_null(dispatch_check(w.dispatch));
+    assert_int_equal(dispatch_due(w.dispatch), 300);
+    for (int i = 1; i < 5; i++)
+        dispatch_call_finished(w.dispatch, &calls[i], 200 + 10 * (uint64_t)i);
+    assert_int_equal(w.start_count, 1);
+    dispatch_tick(w.dispatch, 299); /* the fifth does not end */
+    assert_int_equal(w.start_count, 1);
+    dispatch_tick(w.dispatch, 300);
+    assert_int_equal(w.start_count, 1 + 6);
+    assert_int_equal(dispatch_due(w.dispatch), 0);
+    world_close(&w);
+}
+
+static void slow_function_is_started_for_every_call(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 50, 50);
+    struct dispatch_pool *pool = world_pool(&w, "f");
+    struct dispatch_call calls[4] = {0};
+    dispatch_call_submit(w.dispatch, pool, &calls[0], 0);
+    dispatch_env_ready(w.dispatch, w.started[0], 100);
+    dispatch_call_finished(w.dispatch, &calls[0], 150);
+    for (int i = 1; i < 4; i++)
+        dispatch_call_submit(w.dispatch, pool, &calls[i], 200);
+    assert_int_equal(w.start_count, 3);
+    world_close(&w);
+}
+
+static void trust_ends_with_the_last_busy_environment(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 50, 50);
+    struct dispatch_pool *pool = world_pool(&w, "f");
+    struct dispatch_call calls[3] = {0};
+    dispatch_call_submit(w.dispatch, pool, &calls[0], 0);
+    dispatch_env_ready(w.dispatch, w.started[0], 100);
+    dispatch_call_finished(w.dispatch, &calls[0], 101);
+    dispatch_call_submit(w.dispatch, pool, &calls[1], 200);
+    dispatch_call_submit(w.dispatch, pool, &calls[2], 200);
+    assert_int_equal(w.start_count, 1);
+    dispatch_call_broke(w.dispatch, &calls[1], 201);
+    assert_int_equal(w.start_count, 2);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +306,9 @@ int main(void)
         cmocka_unit_test(held_pool_blames_nobody_and_starts_when_released),
         cmocka_unit_test(retired_pool_serves_its_calls_and_goes),
         cmocka_unit_test(evict_ends_idle_and_needless_and_spares_busy),
+        cmocka_unit_test(quick_function_is_not_started_for_every_call),
+        cmocka_unit_test(slow_function_is_started_for_every_call),
+        cmocka_unit_test(trust_ends_with_the_last_busy_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
