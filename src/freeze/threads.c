@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/ioprio.h>
+#include <linux/kcmp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -319,6 +320,21 @@ static void plan_capability_drop(struct freeze *f, struct plan *plan)
         plan_data(image_put(f->image, none, sizeof none)));
 }
 
+/* Threads that took their descriptors or working folder for themselves (unshare) would need them restored
+ * apart. */
+static int refuse_unshared(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    long files = syscall(SYS_kcmp, f->tracee.pid, thread->tid, KCMP_FILES, 0, 0);
+    long folder = syscall(SYS_kcmp, f->tracee.pid, thread->tid, KCMP_FS, 0, 0);
+    if (files < 0 || folder < 0)
+        return error_system(err, "cannot compare thread %d with its process", thread->inner_tid);
+    if (files == 0 && folder == 0)
+        return 0;
+    return tracee_refuse(&f->tracee, err, "thread %d has %s of its own, which cannot be frozen yet",
+        thread->inner_tid, files != 0 ? "descriptors" : "a working folder");
+}
+
 static int freeze_thread(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
@@ -327,8 +343,9 @@ static int freeze_thread(struct freeze *f, size_t index, struct error *err)
     out->tid = thread->inner_tid;
     out->stop_syscall = (long long)registers.orig_rax < 0 ? -1 : (int64_t)registers.orig_rax;
     settle_interrupted_call(&registers);
-    if (plan_pointers(f, index, err) < 0 || plan_rseq(f, index, &registers, err) < 0 ||
-        plan_identity(f, index, err) < 0 || freeze_pending_signals(f, index, false, &out->plan, err) < 0)
+    if (refuse_unshared(f, index, err) < 0 || plan_pointers(f, index, err) < 0 ||
+        plan_rseq(f, index, &registers, err) < 0 || plan_identity(f, index, err) < 0 ||
+        freeze_pending_signals(f, index, false, &out->plan, err) < 0)
         return -1;
     plan_capability_drop(f, &out->plan);
     out->stop_address = registers.rip;
