@@ -289,9 +289,10 @@ static void plan_final_state(struct freeze *f, struct plan *plan, const struct m
         plan_advice(plan, m, MADV_DONTDUMP);
     if (m->mergeable)
         plan_advice(plan, m, MADV_MERGEABLE);
-    /* A fork does not keep these two: each clone makes them anew. */
+    /* A fork does not keep a lock, and must first bring the memory that no later fork shall: both are for the
+     * clone to make. */
     if (m->dont_fork)
-        plan_advice(plan, m, MADV_DONTFORK);
+        plan_advice(&f->image->process_plan, m, MADV_DONTFORK);
     if (m->locked)
         plan_call(
             &f->image->process_plan, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
@@ -330,24 +331,6 @@ static void note_special(struct freeze *f, const struct mapping *m)
     }
 }
 
-/* MADV_DONTFORK memory does not reach a clone through the fork: its bytes travel in the data area. */
-static int freeze_dont_fork(struct scanner *s, const struct mapping *m, struct error *err)
-{
-    struct freeze *f = s->f;
-    struct plan *plan = &f->image->process_plan;
-    uint64_t len = m->end - m->start;
-    if (len > BATCH_BYTES)
-        return refuse_mapping(
-            f, m, err, "is marked MADV_DONTFORK and larger than 1 MiB, which cannot be frozen yet");
-    if (tracee_read(&f->tracee, m->start, s->batch, len, err) < 0)
-        return -1;
-    plan_anonymous(plan, m);
-    plan_do(plan, PLAN_COPY, plan_literal(m->start), plan_data(image_put(f->image, s->batch, len)),
-        plan_literal(len));
-    plan_final_state(f, plan, m);
-    return 0;
-}
-
 static int freeze_mapping(
     struct scanner *s, const struct mapping *m, const char **open_path, struct error *err)
 {
@@ -361,8 +344,6 @@ static int freeze_mapping(
         return 0;
     if (check_mapping(f, m, err) < 0)
         return -1;
-    if (m->dont_fork)
-        return freeze_dont_fork(s, m, err);
     if (becomes_anonymous(m)) {
         plan_anonymous(&f->image->template_plan, m);
         return store_all_pages(s, m, err);
@@ -388,7 +369,7 @@ static int freeze_all_mappings(struct scanner *s, struct error *err)
         plan_call(&f->image->template_plan, SYS_close, plan_register(0));
     for (size_t i = 0; i < f->mappings.count; i++) {
         const struct mapping *m = &f->mappings.list[i];
-        if (!is_special(m) && !m->dont_fork && !(m->shared && freeze_handles_shared(f, m)))
+        if (!is_special(m) && !(m->shared && freeze_handles_shared(f, m)))
             plan_final_state(f, &f->image->template_plan, m);
     }
     return 0;

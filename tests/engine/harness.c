@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "freeze/freeze.h"
 #include "image/image.h"
+#include "sandbox/filter.h"
 #include "thaw/template.h"
 
 #include <arpa/inet.h>
@@ -36,6 +37,7 @@ struct options {
     int clones;
     bool one_by_one; /* the next clone starts when the one before has ended */
     bool print_plan, timings;
+    bool filtered; /* clones run under the sandbox's system call filter */
     char **argv;
 };
 
@@ -264,6 +266,12 @@ static struct template *template_begin(const struct image *image, int *pages, st
         .uid = ARENA_UID,
         .gid = ARENA_GID,
     };
+    if (options.filtered) {
+        about.template_filter = sandbox_filter_template(&err);
+        about.clone_filter = sandbox_filter_clone();
+        if (!about.template_filter)
+            fail("the filter", err.text);
+    }
     struct template *t = template_start(&about, &err);
     if (!t)
         fail("template_start", err.text);
@@ -446,9 +454,9 @@ static void read_options(int argc, char **argv)
     static const struct option known[] = {{"folder", required_argument, NULL, 'f'},
         {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
         {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
-        {"timings", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
+        {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
     int letter;
-    while ((letter = getopt_long(argc, argv, "+f:r:n:1pt", known, NULL)) >= 0) {
+    while ((letter = getopt_long(argc, argv, "+f:r:n:1pts", known, NULL)) >= 0) {
         switch (letter) {
         case 'f':
             options.folder = optarg;
@@ -468,6 +476,9 @@ static void read_options(int argc, char **argv)
         case 't':
             options.timings = true;
             break;
+        case 's':
+            options.filtered = true;
+            break;
         default:
             exit(2);
         }
@@ -476,7 +487,7 @@ static void read_options(int argc, char **argv)
     if (!options.folder || optind == argc || options.clones < 1 || options.clones > CLONES_MAX) {
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
-            "[--timings] PROGRAM [ARGUMENT...]\n");
+            "[--timings] [--filtered] PROGRAM [ARGUMENT...]\n");
         exit(2);
     }
 }
