@@ -36,14 +36,8 @@ static void env_free(struct env *env)
     w->env_count--;
     template_release(&env->template);
     loop_unwatch(&env->exit_watch);
-    if (env->sandbox != NULL) {
-        sandbox_kill_and_free(&env->sandbox);
-        warden_tick_soon(w);
-    }
+    blank_kit_free(w, &env->kit);
     fd_close(&env->pidfd);
-    fd_close(&env->memory_fd);
-    fd_close(&env->log_fd);
-    fd_close(&env->report_fd);
     free(env->strings);
     free(env);
 }
@@ -62,7 +56,7 @@ static void tell_exit(struct env *env)
     struct wire_message m = {.type = WIRE_ENV_EXITED};
     m.env_exited = (struct wire_env_exited){.env_id = env->id,
         .wait_status = env->wait_status,
-        .out_of_memory = sandbox_oom_killed(env->sandbox)};
+        .out_of_memory = sandbox_oom_killed(env->kit.sandbox)};
     struct warden *w = env->warden;
     env_free(env);
     warden_send(w, &m, NULL, 0);
@@ -122,29 +116,16 @@ static void tell_started(struct env *env)
         m.env_started.shared_memory_bytes = template_memory_bytes(env->template->template);
     env->stamp_ns[WIRE_STAMP_SENT] = clock_monotonic_ns();
     memcpy(m.env_started.stamp_ns, env->stamp_ns, sizeof env->stamp_ns);
-    const int fds[WIRE_ENV_FD_COUNT] = {[WIRE_FD_LISTENER] = sandbox_listener_fd(env->sandbox),
-        [WIRE_FD_LOG] = env->log_fd,
-        [WIRE_FD_REPORT] = env->report_fd,
-        [WIRE_FD_MEMORY] = env->memory_fd};
+    const int fds[WIRE_ENV_FD_COUNT] = {[WIRE_FD_LISTENER] = sandbox_listener_fd(env->kit.sandbox),
+        [WIRE_FD_LOG] = env->kit.log_read,
+        [WIRE_FD_REPORT] = env->kit.report_read,
+        [WIRE_FD_MEMORY] = env->kit.memory_fd};
     warden_send(env->warden, &m, fds, countof(fds));
-    fd_close(&env->memory_fd);
-    fd_close(&env->report_fd);
+    fd_close(&env->kit.memory_fd);
+    fd_close(&env->kit.report_read);
     if (env->mode == WIRE_THAW)
-        fd_close(&env->log_fd); /* a cold one keeps it: it names the pipe when it is frozen */
+        fd_close(&env->kit.log_read); /* a cold one keeps it: it names the pipe when it is frozen */
     template_release(&env->template);
-}
-
-/* The front polls its end. */
-static int open_pipe(int *read_end, int *write_end, struct error *err)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return error_system(err, "cannot make a pipe");
-    *read_end = ends[0];
-    *write_end = ends[1];
-    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
-        return error_system(err, "cannot make a pipe non-blocking");
-    return 0;
 }
 
 /* The strings of a block, as an array that execve takes; `list` has room for all and a NULL. */
@@ -156,32 +137,52 @@ static void point_at_strings(const char **list, struct bytes block)
     list[count] = NULL;
 }
 
-static int begin_cold(struct env *env, int code_tree, int log_write, struct error *err)
+int env_open_code_tree(struct warden *w, const char *code_id, struct error *err)
+{
+    CLEANUP_FD int folder =
+        openat(w->options->code_fd, code_id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0)
+        return error_system(err, "cannot open the code %s", code_id);
+    return sandbox_code_tree(w->options->host, folder, err);
+}
+
+static int begin_cold(struct env *env, struct error *err)
 {
     const char *argv[WIRE_ARGV_MAX + 1], *environment[WIRE_ENV_MAX + 1];
+    CLEANUP_FD int code_tree = env_open_code_tree(env->warden, env->code_id, err);
+    if (code_tree < 0)
+        return -1;
     point_at_strings(argv, env->argv);
     point_at_strings(environment, env->env);
     const struct sandbox_command command = {
-        .argv = argv, .env = environment, .code_tree_fd = code_tree, .log_fd = log_write};
-    if (sandbox_spawn(env->sandbox, &command, &env->pid, &env->pidfd, err) < 0)
+        .argv = argv, .env = environment, .code_tree_fd = code_tree, .log_fd = env->kit.log_write};
+    if (sandbox_spawn(env->kit.sandbox, &command, &env->pid, &env->pidfd, err) < 0)
         return -1;
     env->stamp_ns[WIRE_STAMP_FORKED] = clock_monotonic_ns();
     tell_started(env);
     return 0;
 }
 
-static int begin_thaw(struct env *env, int code_tree, int log_write, int report_write, struct error *err)
+static void fill_slots(const struct env *env, int code_tree, int slots[PLAN_SLOT_COUNT])
+{
+    int procs[SANDBOX_CGROUP_MAX];
+    sandbox_cgroup_procs_fds(env->kit.sandbox, procs);
+    slots[PLAN_SLOT_INIT_PIDFD] = sandbox_init_pidfd(env->kit.sandbox);
+    slots[PLAN_SLOT_REPORT] = env->kit.report_write;
+    slots[PLAN_SLOT_LOG] = env->kit.log_write;
+    slots[PLAN_SLOT_CODE] = code_tree;
+    for (int i = 0; i < SANDBOX_CGROUP_MAX; i++)
+        slots[PLAN_SLOT_CGROUP_0 + i] = procs[i];
+}
+
+static int begin_thaw(struct env *env, struct error *err)
 {
     struct template_entry *t = env->template;
     struct template_clone_args args = {.cookie = env->id};
-    int procs[SANDBOX_CGROUP_MAX];
-    sandbox_cgroup_procs_fds(env->sandbox, procs);
-    args.slots[PLAN_SLOT_INIT_PIDFD] = sandbox_init_pidfd(env->sandbox);
-    args.slots[PLAN_SLOT_REPORT] = report_write;
-    args.slots[PLAN_SLOT_LOG] = log_write;
-    args.slots[PLAN_SLOT_CODE] = code_tree;
-    for (int i = 0; i < SANDBOX_CGROUP_MAX; i++)
-        args.slots[PLAN_SLOT_CGROUP_0 + i] = procs[i];
+    CLEANUP_FD int code_tree = template_take_code_tree(t, err);
+    if (code_tree < 0)
+        return -1;
+    fill_slots(env, code_tree, args.slots);
     if (t->ready_ns > env->stamp_ns[WIRE_STAMP_RECEIVED]) {
         env->stamp_ns[WIRE_STAMP_TEMPLATE_BEGIN] = t->begin_ns;
         env->stamp_ns[WIRE_STAMP_TEMPLATE_READY] = t->ready_ns;
@@ -193,33 +194,16 @@ static int begin_thaw(struct env *env, int code_tree, int log_write, int report_
     return 0;
 }
 
-static int open_code_tree(const struct env *env, struct error *err)
-{
-    const struct warden *w = env->warden;
-    CLEANUP_FD int folder =
-        openat(w->options->code_fd, env->code_id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (folder < 0)
-        return error_system(err, "cannot open the code %s", env->code_id);
-    return sandbox_code_tree(w->options->host, folder, err);
-}
-
 static int begin(struct env *env, struct error *err)
 {
-    CLEANUP_FD int log_write = -1;
-    CLEANUP_FD int report_write = -1;
-    if (sandbox_assign(env->sandbox, env->memory_mb, env->tmp_mb, err) < 0)
+    if (sandbox_assign(env->kit.sandbox, env->memory_mb, env->tmp_mb, err) < 0)
         return -1;
-    env->memory_fd = sandbox_open_peak_memory(env->sandbox, err);
-    if (env->memory_fd < 0)
+    if (env->mode == WIRE_THAW ? begin_thaw(env, err) < 0 : begin_cold(env, err) < 0)
         return -1;
-    if (open_pipe(&env->log_fd, &log_write, err) < 0 || open_pipe(&env->report_fd, &report_write, err) < 0)
-        return -1;
-    CLEANUP_FD int code_tree = open_code_tree(env, err);
-    if (code_tree < 0)
-        return -1;
-    if (env->mode == WIRE_THAW)
-        return begin_thaw(env, code_tree, log_write, report_write, err);
-    return begin_cold(env, code_tree, log_write, err);
+    /* Only the process has these ends now, so that their readers see its end. */
+    fd_close(&env->kit.log_write);
+    fd_close(&env->kit.report_write);
+    return 0;
 }
 
 void env_advance_waiting(struct warden *w)
@@ -230,8 +214,7 @@ void env_advance_waiting(struct warden *w)
         next = TAILQ_NEXT(env, in_waiting);
         if (env->mode == WIRE_THAW && !template_takes_clone(env->template))
             continue;
-        env->sandbox = pool_take(w);
-        if (env->sandbox == NULL)
+        if (!pool_take(w, &env->kit))
             return;
         TAILQ_REMOVE(&w->waiting, env, in_waiting);
         env->state = ENV_CLONING; /* out of the queue; begin goes on from here */
@@ -251,10 +234,8 @@ static struct env *env_new(struct warden *w, const struct wire_env_start *reques
         .mode = request->mode,
         .memory_mb = request->memory_mb,
         .tmp_mb = request->tmp_mb,
-        .pidfd = -1,
-        .memory_fd = -1,
-        .log_fd = -1,
-        .report_fd = -1};
+        .kit = BLANK_KIT_NONE,
+        .pidfd = -1};
     memcpy(env->code_id, request->code_id, sizeof env->code_id);
     memcpy(env->snapshot_id, request->snapshot_id, sizeof env->snapshot_id);
     if (request->mode == WIRE_COLD) {

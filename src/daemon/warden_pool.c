@@ -4,19 +4,54 @@
 #include "base/log.h"
 #include "daemon/warden_private.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 static void pool_fill(struct warden *w);
 
 static void free_blank(struct warden *w, struct blank *blank)
 {
     loop_unwatch(&blank->watch);
-    if (blank->sandbox != NULL) {
-        sandbox_kill_and_free(&blank->sandbox);
-        warden_tick_soon(w);
-    }
+    blank_kit_free(w, &blank->kit);
     free(blank);
+}
+
+void blank_kit_free(struct warden *w, struct blank_kit *kit)
+{
+    int *fds[] = {&kit->memory_fd, &kit->log_read, &kit->log_write, &kit->report_read, &kit->report_write};
+    for (size_t i = 0; i < countof(fds); i++)
+        fd_close(fds[i]);
+    if (kit->sandbox == NULL)
+        return;
+    sandbox_kill_and_free(&kit->sandbox);
+    warden_tick_soon(w);
+}
+
+/* The reader, which is the front, polls; the writer, which is the function, may block. */
+static int open_pipe(int *read_end, int *write_end, struct error *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return error_system(err, "cannot make a pipe");
+    *read_end = ends[0];
+    *write_end = ends[1];
+    if (fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
+        return error_system(err, "cannot make a pipe non-blocking");
+    return 0;
+}
+
+static int finish_kit(struct blank_kit *kit, struct error *err)
+{
+    if (sandbox_prepare_finish(kit->sandbox, err) < 0)
+        return -1;
+    kit->memory_fd = sandbox_open_peak_memory(kit->sandbox, err);
+    if (kit->memory_fd < 0)
+        return -1;
+    if (open_pipe(&kit->log_read, &kit->log_write, err) < 0)
+        return -1;
+    return open_pipe(&kit->report_read, &kit->report_write, err);
 }
 
 static void note_failure(struct warden *w, const struct error *err)
@@ -36,7 +71,7 @@ static void blank_is_ready(void *context, uint32_t events)
     loop_unwatch(&blank->watch);
     TAILQ_REMOVE(&pool->preparing, blank, entry);
     pool->preparing_count--;
-    if (sandbox_prepare_finish(blank->sandbox, &err) < 0) {
+    if (finish_kit(&blank->kit, &err) < 0) {
         free_blank(w, blank);
         note_failure(w, &err);
     } else {
@@ -52,10 +87,11 @@ static int prepare_one(struct warden *w, struct error *err)
 {
     struct blank *blank = xcalloc(1, sizeof *blank);
     blank->warden = w;
-    blank->sandbox = sandbox_prepare_begin(w->options->host, err);
-    if (blank->sandbox != NULL)
+    blank->kit = BLANK_KIT_NONE;
+    blank->kit.sandbox = sandbox_prepare_begin(w->options->host, err);
+    if (blank->kit.sandbox != NULL)
         blank->watch =
-            loop_watch_fd(w->loop, sandbox_ready_fd(blank->sandbox), EPOLLIN, blank_is_ready, blank, err);
+            loop_watch_fd(w->loop, sandbox_ready_fd(blank->kit.sandbox), EPOLLIN, blank_is_ready, blank, err);
     if (blank->watch == NULL) {
         free_blank(w, blank);
         return -1;
@@ -99,6 +135,11 @@ static bool is_quiet(const struct pool *pool)
     return clock_monotonic_ns() - pool->taken_ns >= WARDEN_QUIET_NS;
 }
 
+static bool is_running_out(const struct pool *pool)
+{
+    return pool->ready_count + pool->preparing_count <= pool->target / 4;
+}
+
 static void refill_timer_fired(void *context)
 {
     struct warden *w = context;
@@ -112,7 +153,7 @@ static void refill_timer_fired(void *context)
     }
     if (pool->failures == 0 && waiting > pool->preparing_count)
         prepare_some(w, waiting - pool->preparing_count);
-    else if (have < pool->target && (have <= pool->target / 4 || is_quiet(pool)))
+    else if (have < pool->target && (is_running_out(pool) || is_quiet(pool)))
         prepare_some(w, 1);
     pool_fill(w);
 }
@@ -126,14 +167,17 @@ static void pool_fill(struct warden *w)
     bool wanted = urgent || pool->ready_count + pool->preparing_count < pool->target;
     if (!wanted || pool->closed || (pool->refill_timer != NULL && (!urgent || pool->refill_is_urgent)))
         return;
-    uint64_t pause = urgent ? 0 : WARDEN_REFILL_NS;
+    uint64_t pause = urgent ? 0 : WARDEN_REFILL_NS, quiet_at = pool->taken_ns + WARDEN_QUIET_NS;
+    uint64_t now = clock_monotonic_ns();
+    if (!urgent && !is_running_out(pool) && quiet_at > now + pause)
+        pause = quiet_at - now;
     if (pool->failures > 0)
         pause = 10 * WARDEN_REFILL_NS << (pool->failures < 8 ? pool->failures : 8);
     pool->refill_is_urgent = urgent;
-    loop_timer_set(w->loop, &pool->refill_timer, clock_monotonic_ns() + pause, refill_timer_fired, w);
+    loop_timer_set(w->loop, &pool->refill_timer, now + pause, refill_timer_fired, w);
 }
 
-struct sandbox *pool_take(struct warden *w)
+bool pool_take(struct warden *w, struct blank_kit *kit)
 {
     struct pool *pool = &w->pool;
     struct blank *blank = TAILQ_FIRST(&pool->ready);
@@ -143,15 +187,16 @@ struct sandbox *pool_take(struct warden *w)
             w->options->blanks > WARDEN_BLANKS_GROWN_MAX ? w->options->blanks : WARDEN_BLANKS_GROWN_MAX;
         pool->target = grown < most ? grown : most;
         pool_fill(w);
-        return NULL;
+        return false;
     }
     TAILQ_REMOVE(&pool->ready, blank, entry);
     pool->ready_count--;
     pool->taken_ns = clock_monotonic_ns();
-    struct sandbox *sandbox = steal_pointer(blank->sandbox);
+    *kit = blank->kit;
+    blank->kit = BLANK_KIT_NONE;
     free_blank(w, blank);
     pool_fill(w);
-    return sandbox;
+    return true;
 }
 
 /* Demand of long ago is forgotten step by step. */

@@ -31,6 +31,19 @@ struct warden;
 struct worker;
 struct template_entry;
 
+/* All that a start needs and that does not depend on the function. Start from BLANK_KIT_NONE. */
+struct blank_kit {
+    struct sandbox *sandbox;
+    int memory_fd;           /* the peak memory file */
+    int log_read, log_write; /* the pipe that is to be the function's stdout and stderr */
+    int report_read, report_write;
+};
+#define BLANK_KIT_NONE \
+    (struct blank_kit) \
+    { \
+        .memory_fd = -1, .log_read = -1, .log_write = -1, .report_read = -1, .report_write = -1 \
+    }
+
 /* One environment:
  *
  *   WAITING --(a blank; for a thaw also a template that is ready)--> [cold] RUNNING
@@ -57,8 +70,8 @@ struct env {
     struct bytes argv, env;          /* a cold start's strings, in `strings` */
     uint8_t *strings;                /* owned */
     struct template_entry *template; /* that it waits for, or is being cloned from */
-    struct sandbox *sandbox;
-    int memory_fd, log_fd, report_fd; /* read ends for the front; a cold start keeps log_fd for a freeze */
+    struct blank_kit
+        kit; /* the ends for the front go when it was told; a cold start keeps log_read for a freeze */
     pid_t pid;
     int pidfd;
     struct loop_watch *exit_watch;
@@ -79,7 +92,8 @@ struct template_entry {
     uint32_t users, cloning;
     struct template *template;
     struct loop_watch *watch;
-    struct sandbox *sandbox;     /* its view of the file system, while it is built */
+    struct blank_kit kit;        /* its view of the file system, while it is built */
+    int spare_code_tree;         /* for the next clone, made ahead of need; or -1 */
     struct error *stream_error;  /* shared memory: what the process that streams the pages has to say */
     uint64_t begin_ns, ready_ns; /* told to the start that caused it */
 };
@@ -101,7 +115,7 @@ struct outgoing {
 struct blank {
     TAILQ_ENTRY(blank) entry;
     struct warden *warden;
-    struct sandbox *sandbox;
+    struct blank_kit kit;
     struct loop_watch *watch; /* while it is being prepared */
 };
 TAILQ_HEAD(blank_list, blank);
@@ -150,6 +164,7 @@ void warden_front_ready(struct warden *w);
 void warden_tick_soon(struct warden *w); /* something is dying: look again shortly */
 
 /* warden_env.c: starting and ending environments. */
+MUST_CHECK int env_open_code_tree(struct warden *w, const char *code_id, struct error *err);
 void env_start(struct warden *w, const struct wire_env_start *request, uint64_t received_ns);
 void env_kill(struct warden *w, uint64_t id);
 struct env *env_find(struct warden *w, uint64_t id);
@@ -162,14 +177,17 @@ void env_free_all(struct warden *w);
 /* warden_template.c */
 struct template_entry *template_for(struct warden *w, const struct env *env); /* found, or begun */
 bool template_takes_clone(const struct template_entry *t); /* it is ready, and not too busy */
-void template_release(struct template_entry **slot);       /* one user less */
-void template_build_waiting(struct warden *w);             /* there may be a blank for one */
+int template_take_code_tree(struct template_entry *t, struct error *err) MUST_CHECK; /* for one clone */
+void template_release(struct template_entry **slot);                                 /* one user less */
+void template_build_waiting(struct warden *w); /* there may be a blank for one */
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
 void template_free_all(struct warden *w);
 
 /* warden_pool.c: blank sandboxes. */
-struct sandbox *pool_take(struct warden *w); /* NULL: none now; env_advance_waiting is called when there is */
+/* False: none now; env_advance_waiting is called when there is. */
+bool pool_take(struct warden *w, struct blank_kit *kit);
+void blank_kit_free(struct warden *w, struct blank_kit *kit); /* whatever is left of it */
 void pool_open(struct warden *w);
 void pool_close(struct warden *w);
 

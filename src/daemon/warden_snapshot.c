@@ -126,7 +126,7 @@ void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request)
     *job = (struct freeze_job){.warden = w,
         .env_id = env->id,
         .pid = env->pid,
-        .log_fd = env->log_fd,
+        .log_fd = env->kit.log_read,
         .replay_count = request->replay_count};
     memcpy(job->snapshot_id, request->snapshot_id, sizeof job->snapshot_id);
     for (size_t i = 0; i < job->replay_count; i++) {

@@ -46,14 +46,6 @@ void template_reap(struct warden *w)
     }
 }
 
-static void free_sandbox(struct template_entry *t)
-{
-    if (t->sandbox == NULL)
-        return;
-    sandbox_kill_and_free(&t->sandbox);
-    warden_tick_soon(t->warden);
-}
-
 /* It must have no users. */
 static void template_entry_free(struct template_entry *t)
 {
@@ -67,7 +59,8 @@ static void template_entry_free(struct template_entry *t)
     } else if (t->report_drop) {
         tell_dropped(w, t->snapshot_id);
     }
-    free_sandbox(t);
+    blank_kit_free(w, &t->kit);
+    fd_close(&t->spare_code_tree);
     if (t->stream_error != NULL)
         munmap(t->stream_error, sizeof *t->stream_error);
     free(t);
@@ -106,6 +99,8 @@ struct template_entry *template_for(struct warden *w, const struct env *env)
         t = xcalloc(1, sizeof *t);
         t->warden = w;
         t->state = TEMPLATE_WAITS_FOR_BLANK;
+        t->kit = BLANK_KIT_NONE;
+        t->spare_code_tree = -1;
         t->memory_mb = env->memory_mb;
         t->tmp_mb = env->tmp_mb;
         memcpy(t->snapshot_id, env->snapshot_id, sizeof t->snapshot_id);
@@ -114,6 +109,20 @@ struct template_entry *template_for(struct warden *w, const struct env *env)
     TAILQ_INSERT_HEAD(&w->templates, t, entry);
     t->users++;
     return t;
+}
+
+int template_take_code_tree(struct template_entry *t, struct error *err)
+{
+    if (t->spare_code_tree >= 0)
+        return fd_steal(&t->spare_code_tree);
+    return env_open_code_tree(t->warden, t->code_id, err);
+}
+
+static void make_spare_code_tree(struct template_entry *t)
+{
+    struct error ignored; /* the next clone tries again, and reports it */
+    if (t->spare_code_tree < 0 && t->state == TEMPLATE_PARKED && !t->dropping)
+        t->spare_code_tree = env_open_code_tree(t->warden, t->code_id, &ignored);
 }
 
 /* Building. */
@@ -132,26 +141,17 @@ static int stream_pages(void *context, int fd, struct error *err)
     return -1;
 }
 
-static int open_code_tree(const struct template_entry *t, struct error *err)
-{
-    const struct warden_options *o = t->warden->options;
-    CLEANUP_FD int folder = openat(o->code_fd, t->code_id, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (folder < 0)
-        return error_system(err, "cannot open the code %s", t->code_id);
-    return sandbox_code_tree(o->host, folder, err);
-}
-
 static int start_process(
     struct template_entry *t, const struct image *image, struct page_stream *stream, struct error *err)
 {
-    CLEANUP_FD int code_tree = open_code_tree(t, err);
+    CLEANUP_FD int code_tree = env_open_code_tree(t->warden, t->code_id, err);
     if (code_tree < 0)
         return -1;
     struct template_options options = {
         .image = image,
         .stream_pages = stream_pages,
         .stream_context = stream,
-        .init_pidfd = sandbox_init_pidfd(t->sandbox),
+        .init_pidfd = sandbox_init_pidfd(t->kit.sandbox),
         .code_tree_fd = code_tree,
         .code_path = SANDBOX_CODE_PATH,
         .uid = t->warden->options->sandbox_uid,
@@ -182,7 +182,7 @@ static int build(struct template_entry *t, struct error *err)
     struct warden *w = t->warden;
     CLEANUP_BUFFER struct buffer manifest = {0};
     t->begin_ns = clock_monotonic_ns();
-    if (sandbox_assign(t->sandbox, t->memory_mb, t->tmp_mb, err) < 0)
+    if (sandbox_assign(t->kit.sandbox, t->memory_mb, t->tmp_mb, err) < 0)
         return -1;
     t->stream_error =
         mmap(NULL, sizeof *t->stream_error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -238,8 +238,7 @@ void template_build_waiting(struct warden *w)
         next = TAILQ_NEXT(t, entry);
         if (t->state != TEMPLATE_WAITS_FOR_BLANK)
             continue;
-        t->sandbox = pool_take(w);
-        if (t->sandbox == NULL)
+        if (!pool_take(w, &t->kit))
             return;
         struct error err = {0};
         if (build(t, &err) < 0)
@@ -269,7 +268,7 @@ static void template_is_ready(struct template_entry *t)
 {
     t->state = TEMPLATE_PARKED;
     t->ready_ns = clock_monotonic_ns();
-    free_sandbox(t);
+    blank_kit_free(t->warden, &t->kit);
     keep_to_budget(t->warden);
 }
 
@@ -301,6 +300,7 @@ static void template_event(void *context, uint32_t events)
             env_clone_answered(w, &event);
         }
     }
+    make_spare_code_tree(t);
     template_release(&t);
     env_advance_waiting(w);
 }
