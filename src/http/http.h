@@ -64,8 +64,7 @@ const char *http_method(const struct http_exchange *exchange);
 const char *http_path(const struct http_exchange *exchange); /* still percent-encoded, without the query */
 const char *http_query(const struct http_exchange *exchange,
     const char *name); /* decoded; "" when it has no value; NULL when absent */
-const char *http_query_text(
-    const struct http_exchange *exchange); /* all of it, encoded; NULL when absent */
+const char *http_query_text(const struct http_exchange *exchange); /* all of it, encoded; NULL when absent */
 const char *http_header(const struct http_exchange *exchange, const char *name); /* NULL when absent */
 struct bytes http_body(const struct http_exchange *exchange);
 #define HTTP_LENGTH_UNKNOWN UINT64_MAX

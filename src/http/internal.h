@@ -99,6 +99,7 @@ struct http_server {
     struct loop *loop;
     struct http_options options;
     uint32_t connection_count;
+    int paused_count; /* listeners that do not accept now */
     LIST_HEAD(, http_listener) listeners, dead_listeners;
     LIST_HEAD(, http_connection) ready, dead;
     struct loop_timer *soon;  /* to advance the ready and free the dead */

@@ -145,10 +145,12 @@ void http_connection_kill(struct http_connection *connection)
     if (listener->callbacks->closed != NULL && !listener->dead)
         listener->callbacks->closed(listener->context, connection);
     connection->listener = NULL;
+    if (server->paused_count == 0)
+        return;
     struct http_listener *paused;
-    LIST_FOREACH(paused, &server->listeners, entry)
-    if (paused->paused)
-        listener_pause(paused, false);
+    LIST_FOREACH (paused, &server->listeners, entry)
+        if (paused->paused)
+            listener_pause(paused, false);
 }
 
 void http_connection_fail(struct http_connection *connection)
@@ -526,8 +528,10 @@ static void listener_pause(struct http_listener *listener, bool pause)
 {
     if (listener->paused == pause || listener->watch == NULL)
         return;
-    if (loop_watch_change(listener->watch, pause ? 0 : EPOLLIN, NULL) == 0)
-        listener->paused = pause;
+    if (loop_watch_change(listener->watch, pause ? 0 : EPOLLIN, NULL) < 0)
+        return;
+    listener->paused = pause;
+    listener->server->paused_count += pause ? 1 : -1;
     /* The sweep tries again when no connection's end would. */
     if (listener->paused)
         sweep_later(listener->server);
@@ -599,6 +603,7 @@ void http_unlisten(struct http_listener **slot)
     if (listener == NULL)
         return;
     *slot = NULL;
+    listener_pause(listener, false);
     loop_unwatch(&listener->watch);
     while (!LIST_EMPTY(&listener->connections))
         http_connection_kill(LIST_FIRST(&listener->connections));
@@ -663,8 +668,7 @@ static void sweep_later(struct http_server *server)
 bool http_listener_quiet(const struct http_listener *listener)
 {
     const struct http_connection *connection;
-    LIST_FOREACH(connection, &listener->connections, entry)
-    {
+    LIST_FOREACH (connection, &listener->connections, entry) {
         bool between = connection->phase == HTTP_HEAD && connection->in_len == 0;
         bool parked =
             connection->phase == HTTP_HELD &&
