@@ -13,7 +13,7 @@ step() {
 
 # Print a command as one would type it.
 print_command() {
-    printf '%s\n' "${*//$THAW_AWS_CLI/aws}" | sed "s|$work|.|g" | fold -s -w 108 |
+    printf '%s\n' "${*//$THAW_AWS_CLI/aws}" | sed "s|$work|.|g; s|^$build/|build/|" | fold -s -w 108 |
         sed '$!s/ *$/ \\/; 1s/^/  $ /; 2,$s/^/      /'
 }
 
@@ -38,7 +38,7 @@ stop_server() {
 
 wait_for_server() {
     for _ in $(seq 300); do
-        build/thaw functions >/dev/null 2>&1 && return
+        "$build/thaw" functions >/dev/null 2>&1 && return
         kill -0 "$server" 2>/dev/null || break
         sleep 0.1
     done
@@ -57,7 +57,7 @@ start_server() {
     port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     export THAW_ENDPOINT=http://127.0.0.1:$port
     printf '  $ sudo build/thawd --listen 127.0.0.1:%s --data ./data\n' "$port"
-    build/thawd --listen "127.0.0.1:$port" --data "$work/data" >"$work/thawd.log" 2>&1 </dev/null &
+    "$build/thawd" --listen "127.0.0.1:$port" --data "$work/data" --runtimes "$PWD/runtimes" >"$work/thawd.log" 2>&1 </dev/null &
     server=$!
     wait_for_server
 }
@@ -72,15 +72,15 @@ deploy() {
     step "3. A version: initialised once, frozen, sealed on disk"
     aws_lambda publish-version --function-name pets --query '[Version,State]' --output text
     "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda wait published-version-active --function-name pets --qualifier 1
-    show build/thaw functions
-    show build/thaw inspect pets:1 | sed -n 1,12p
+    show "$build/thaw" functions
+    show "$build/thaw" inspect pets:1 | sed -n 1,12p
 }
 
 invoke() {
     step "4. The same function, started the slow way (\$LATEST, cold) and the fast way (version 1, thawed)"
     local name command round=0
     for name in pets pets:1 pets:1; do
-        build/thaw evict "$name" >/dev/null
+        "$build/thaw" evict "$name" >/dev/null
         ((++round < 3)) || printf '  and again: the first thaw built a template in memory, every one after that forks it\n'
         command=("$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda invoke --function-name "$name" --log-type Tail
             --payload fileb://examples/python-pets/event.json --query LogResult --output text "$work/out.json")
@@ -93,10 +93,11 @@ invoke() {
 
 measure() {
     step "5. Side by side"
-    show build/thaw bench pets:1 -n "${runs}" -c 20 --payload @examples/python-pets/event.json
+    show "$build/thaw" bench pets:1 -n "${runs}" -c 20 --payload @examples/python-pets/event.json
 }
 
 runs=${1:-30}
+build=${THAW_BUILD:-build}
 runtime=$(basename "$(readlink -f /usr/bin/python3)")
 work=$(mktemp -d /tmp/thaw-demo-XXXXXX)
 chmod 755 "$work"
