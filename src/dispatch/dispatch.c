@@ -222,6 +222,7 @@ static void env_start(struct dispatch_pool *pool)
     struct dispatch_env *env = dispatch->effects.start(dispatch->effects.context, pool);
     env->pool = pool;
     env->call = NULL;
+    env->warm = false;
     env->state = DISPATCH_STARTING;
     env->since_ns = dispatch->now_ns;
     pool->counts[DISPATCH_STARTING]++;
@@ -402,7 +403,9 @@ void dispatch_call_finished(struct dispatch *dispatch, struct dispatch_call *cal
 {
     struct dispatch_env *env = call->env;
     dispatch->now_ns = now_ns;
-    estimate(&env->pool->serve_ns, now_ns - env->since_ns);
+    if (env->warm) /* a first call is slow for reasons of its own: pages copied, caches filled */
+        estimate(&env->pool->serve_ns, now_ns - env->since_ns);
+    env->warm = true;
     call_leave(dispatch, call);
     call->env = NULL;
     env->call = NULL;

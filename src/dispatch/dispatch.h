@@ -33,6 +33,7 @@ struct dispatch_env {
     struct dispatch_call *call; /* BUSY only */
     uint64_t since_ns;          /* when it came into its state */
     enum dispatch_state state;
+    bool warm; /* it has served a call */
 };
 
 struct dispatch_call {

@@ -244,7 +244,9 @@ static void quick_function_is_not_started_for_every_call(void **state)
     struct dispatch_call calls[12] = {0};
     dispatch_call_submit(w.dispatch, pool, &calls[0], 0);
     dispatch_env_ready(w.dispatch, w.started[0], 100);  /* a start takes 100 */
-    dispatch_call_finished(w.dispatch, &calls[0], 110); /* a call takes 10 */
+    dispatch_call_finished(w.dispatch, &calls[0], 190); /* the first call does not count */
+    dispatch_call_submit(w.dispatch, pool, &calls[0], 190);
+    dispatch_call_finished(w.dispatch, &calls[0], 200); /* a call takes 10 */
     for (int i = 1; i < 12; i++)
         dispatch_call_submit(w.dispatch, pool, &calls[i], 200);
     assert_int_equal(w.start_count, 1); /* one is busy, and serves the other ten in the time of a start */
@@ -287,6 +289,8 @@ static void trust_ends_with_the_last_busy_environment(void **state)
     dispatch_call_submit(w.dispatch, pool, &calls[0], 0);
     dispatch_env_ready(w.dispatch, w.started[0], 100);
     dispatch_call_finished(w.dispatch, &calls[0], 101);
+    dispatch_call_submit(w.dispatch, pool, &calls[0], 110);
+    dispatch_call_finished(w.dispatch, &calls[0], 111);
     dispatch_call_submit(w.dispatch, pool, &calls[1], 200);
     dispatch_call_submit(w.dispatch, pool, &calls[2], 200);
     assert_int_equal(w.start_count, 1);
