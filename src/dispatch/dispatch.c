@@ -33,8 +33,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUICK 4          /* a function is quick when so many calls are served in the time of a start */
-#define ESTIMATE_DECAY 8 /* estimates rise at once and fall by this part of the difference */
+#define QUICK 4           /* a function is quick when so many calls are served in the time of a start */
+#define ESTIMATE_WEIGHT 8 /* a new sample counts as one part of so many */
 
 static bool list_empty(const struct dispatch_link *head)
 {
@@ -288,6 +288,8 @@ static void pool_note(struct dispatch_pool *pool)
 {
     struct dispatch *dispatch = pool->dispatch;
     note(&pool->starved, dispatch_pool_missing(pool) > 0, &dispatch->starved, &pool->in_starved);
+    if (!pool->trusting)
+        pool->trusted_since_ns = dispatch->now_ns;
     note(&pool->trusting, dispatch_pool_trusts(pool), &dispatch->trusting, &pool->in_trusting);
 }
 
@@ -391,12 +393,13 @@ static void call_leave(struct dispatch *dispatch, struct dispatch_call *call)
     dispatch->in_flight--;
 }
 
+/* A moving average. */
 static void estimate(uint64_t *value_ns, uint64_t sample_ns)
 {
-    if (sample_ns >= *value_ns)
-        *value_ns = sample_ns > 0 ? sample_ns : 1;
+    if (*value_ns == 0)
+        *value_ns = sample_ns;
     else
-        *value_ns -= (*value_ns - sample_ns) / ESTIMATE_DECAY;
+        *value_ns = *value_ns - *value_ns / ESTIMATE_WEIGHT + sample_ns / ESTIMATE_WEIGHT;
 }
 
 void dispatch_call_finished(struct dispatch *dispatch, struct dispatch_call *call, uint64_t now_ns)
@@ -493,7 +496,10 @@ static uint64_t idle_due(const struct dispatch *dispatch)
 
 static uint64_t trust_due(const struct dispatch_pool *pool)
 {
-    return OWNER(struct dispatch_call, in_queue, pool->queue.next)->submitted_ns + pool->start_ns;
+    uint64_t from_ns = OWNER(struct dispatch_call, in_queue, pool->queue.next)->submitted_ns;
+    if (from_ns < pool->trusted_since_ns) /* before that it waited for a start */
+        from_ns = pool->trusted_since_ns;
+    return from_ns + pool->start_ns;
 }
 
 void dispatch_tick(struct dispatch *dispatch, uint64_t now_ns)

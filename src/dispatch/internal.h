@@ -18,6 +18,7 @@ struct dispatch_pool {
     struct dispatch_link queue;
     uint32_t waiting, starting_max;
     bool held, retired, starved, trusting;
+    uint64_t trusted_since_ns;
     bool doubted;                /* a call waited too long: no trust until the queue is empty */
     uint64_t start_ns, serve_ns; /* how long a start and a call took of late; 0: unknown */
     void *user;
