@@ -10,14 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define SETTING_BYTES 64
 
-/* A file of /proc/PID that a process may write for itself, such as its OOM score. */
-static int freeze_proc_setting(struct freeze *f, const char *name, struct error *err)
+/* A file of /proc/PID that a process may write for itself, such as its OOM score. `prefix` tells the number's
+ * base, which the kernel prints without it. */
+static int freeze_proc_setting(struct freeze *f, const char *name, const char *prefix, struct error *err)
 {
-    CLEANUP_BUFFER struct buffer theirs = {0}, ours = {0};
+    CLEANUP_BUFFER struct buffer theirs = {0}, ours = {0}, value = {0};
     CLEANUP_FREE char *own_path = xasprintf("/proc/self/%s", name);
     if (tracee_proc_file(&f->tracee, name, &theirs, err) < 0 ||
         file_read(AT_FDCWD, own_path, &ours, SETTING_BYTES, err) < 0)
@@ -26,11 +28,16 @@ static int freeze_proc_setting(struct freeze *f, const char *name, struct error 
         return 0;
     /* In each clone: inside its sandbox /proc shows it. */
     struct plan *plan = &f->image->process_plan;
+    buffer_append(&value, prefix, strlen(prefix));
+    buffer_append(&value, theirs.data, theirs.len);
+    /* These files are root's while the process is not dumpable, as entering the sandbox has made it; what it
+     * is in the end the release plan says. */
+    plan_call(plan, SYS_prctl, plan_literal(PR_SET_DUMPABLE), plan_literal(1));
     plan_save(plan_call(plan, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
                   plan_data(image_put_string(f->image, own_path)), plan_literal(O_WRONLY)),
         0);
-    plan_do(plan, PLAN_WRITE_ALL, plan_register(0), plan_data(image_put(f->image, theirs.data, theirs.len)),
-        plan_literal(theirs.len));
+    plan_do(plan, PLAN_WRITE_ALL, plan_register(0), plan_data(image_put(f->image, value.data, value.len)),
+        plan_literal(value.len));
     plan_call(plan, SYS_close, plan_register(0));
     return 0;
 }
@@ -69,8 +76,8 @@ static int refuse_own_filters(struct freeze *f, struct error *err)
 
 int freeze_odd_settings(struct freeze *f, struct error *err)
 {
-    if (freeze_proc_setting(f, "oom_score_adj", err) < 0 ||
-        freeze_proc_setting(f, "coredump_filter", err) < 0 || refuse_memory_policy(f, err) < 0)
+    if (freeze_proc_setting(f, "oom_score_adj", "", err) < 0 ||
+        freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_memory_policy(f, err) < 0)
         return -1;
     return refuse_own_filters(f, err);
 }

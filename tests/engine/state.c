@@ -38,6 +38,22 @@ static void *hold_and_die(void *unused)
     return NULL; /* the kernel walks the robust list */
 }
 
+/* A number in a file of /proc/self, printed in the given base. */
+static long proc_number(const char *path, int base)
+{
+    char text[32] = {0};
+    FILE *file = fopen(path, "r");
+    CHECK(file && fgets(text, sizeof text, file));
+    fclose(file);
+    return strtol(text, NULL, base);
+}
+
+static void put_proc_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
 static void check_rseq(void)
 {
     struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
@@ -67,6 +83,8 @@ int main(int argc, char **argv)
     CHECK(setenv("CHANGED", "yes", 1) == 0);
     CHECK(prctl(PR_SET_NAME, "renamed") == 0);
     CHECK(setpriority(PRIO_PROCESS, 0, 5) == 0);
+    put_proc_text("/proc/self/coredump_filter", "0x17");
+    put_proc_text("/proc/self/oom_score_adj", "321");
     strcpy(local, "the first thread's");
     pthread_mutexattr_init(&attribute);
     pthread_mutexattr_setrobust(&attribute, PTHREAD_MUTEX_ROBUST);
@@ -115,6 +133,8 @@ int main(int argc, char **argv)
     CHECK_EQUAL(capabilities, 0);
     CHECK_EQUAL(no_new_privileges, 1);
     CHECK(setuid(0) < 0 && errno == EPERM);
+    CHECK_EQUAL(proc_number("/proc/self/coredump_filter", 16), 0x17);
+    CHECK_EQUAL(proc_number("/proc/self/oom_score_adj", 10), 321);
     check_rseq();
     uint64_t number[2];
     CHECK_EQUAL(getrandom(number, sizeof number, 0), sizeof number);
