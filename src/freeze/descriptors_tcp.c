@@ -80,13 +80,15 @@ static bool port_is_shared(const struct descriptors *d, const struct description
 
 /* ---- reading ---- */
 
+/* Go listens with multipath TCP, which on loopback is as TCP is. */
 static bool tcp_is(const struct descriptors *d, const struct description *o)
 {
     (void)d;
     int protocol = 0;
     socklen_t len = sizeof protocol;
     return (socket_is(o, AF_INET, SOCK_STREAM) || socket_is(o, AF_INET6, SOCK_STREAM)) &&
-           getsockopt(o->copy, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP;
+           getsockopt(o->copy, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+           (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
 static int tcp_read_state(struct descriptors *d, struct description *o, struct error *err)
