@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define LISTEN_BACKLOG 1024
+#define SPARE_ENVIRONMENTS 128 /* beside those that serve: being frozen, or ending */
 #define WIRE_SOCKET_BYTES (4 << 20)
 
 /* What the start opened; ends in reverse. */
@@ -135,7 +136,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
         .code_fd = s->code_fd,
         .wire_fd = s->warden_end,
         .blanks = o->blanks,
-        .environments = o->concurrency,
+        .environments = o->concurrency + SPARE_ENVIRONMENTS,
         .drain_seconds = o->drain_seconds,
         .sandbox_uid = ROLE_SANDBOX_UID,
         .sandbox_gid = ROLE_SANDBOX_UID,

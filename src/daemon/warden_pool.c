@@ -5,6 +5,7 @@
 #include "daemon/warden_private.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -177,10 +178,30 @@ static void pool_fill(struct warden *w)
     loop_timer_set(w->loop, &pool->refill_timer, now + pause, refill_timer_fired, w);
 }
 
+/* Its first process has ended (an administrator, or a machine out of memory): it cannot be entered any more.
+ */
+static bool is_dead(const struct blank *blank)
+{
+    struct pollfd init = {.fd = sandbox_init_pidfd(blank->kit.sandbox), .events = POLLIN};
+    return poll(&init, 1, 0) != 0;
+}
+
+static struct blank *first_alive(struct warden *w)
+{
+    struct pool *pool = &w->pool;
+    struct blank *blank;
+    while ((blank = TAILQ_FIRST(&pool->ready)) != NULL && is_dead(blank)) {
+        TAILQ_REMOVE(&pool->ready, blank, entry);
+        pool->ready_count--;
+        free_blank(w, blank);
+    }
+    return blank;
+}
+
 bool pool_take(struct warden *w, struct blank_kit *kit)
 {
     struct pool *pool = &w->pool;
-    struct blank *blank = TAILQ_FIRST(&pool->ready);
+    struct blank *blank = first_alive(w);
     if (blank == NULL) {
         uint32_t grown = pool->target + 4;
         uint32_t most =

@@ -153,8 +153,9 @@ static void delete_body(void *context, struct worker_result *result)
 
 static void delete_ended(struct warden *w, void *context, const struct worker_result *result)
 {
-    (void)w;
     CLEANUP_FREE struct delete_job *job = context;
+    /* A start that was quicker than the deletion may have had a template built meanwhile. */
+    template_drop(w, job->snapshot_id, false);
     if (result->error.kind != ERROR_NONE && result->error.kind != ERROR_NOT_FOUND)
         log_warning("%s", result->error.text);
 }

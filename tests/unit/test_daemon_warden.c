@@ -339,6 +339,28 @@ static void killing_ends_an_environment(void **state)
     expect_exit(f, 10, 0, false);
 }
 
+static void blanks_that_died_are_not_used(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const argv[] = {"/bin/sleep", "1000", NULL};
+    char command[64];
+    start(f, 1, 128, argv); /* when it runs, blanks are being prepared beside it */
+    expect_started(f, 1);
+    snprintf(command, sizeof command, "pkill -KILL -x thaw-sandbox -P %d", f->warden);
+    for (uint64_t id = 2; id < 10; id++) {
+        assert_int_equal(system(command) & ~0x100, 0); /* 0: some were killed; 1: there were none */
+        usleep(20000);
+        start(f, id, 128, argv);
+        struct wire_message m;
+        do
+            m = receive_message(f); /* the running ones lose their sandbox */
+        while (m.type == WIRE_ENV_EXITED);
+        assert_int_equal(m.type, WIRE_ENV_STARTED);
+        if (m.env_started.error.kind != ERROR_NONE)
+            fail_msg("%s", m.env_started.error.text);
+    }
+}
+
 static void out_of_memory_is_told(void **state)
 {
     struct fixture *f = *state;
@@ -615,6 +637,7 @@ int main(void)
         TEST(a_missing_program_is_named),
         TEST(a_missing_snapshot_is_not_found),
         TEST(killing_ends_an_environment),
+        TEST(blanks_that_died_are_not_used),
         TEST(out_of_memory_is_told),
         TEST(a_burst_is_served_and_the_limit_kept),
         TEST(a_frozen_process_thaws_many_times),
