@@ -399,17 +399,6 @@ static int read_all(struct descriptors *d, struct error *err)
 
 /* ---- what any description may have ---- */
 
-static int refuse_locks(struct descriptors *d, const struct description *o, struct error *err)
-{
-    const char *lock = descriptors_info_line(o, "lock:", 0);
-    if (!lock)
-        return 0;
-    while (*lock == ' ' || *lock == '\t')
-        lock++;
-    return descriptors_refuse(d, o, err, "holds a file lock or lease (%.*s), which cannot be frozen",
-        (int)strcspn(lock, "\n"), lock);
-}
-
 /* Who gets SIGIO for it, and whether. */
 static int restore_owner(struct descriptors *d, struct description *o, struct error *err)
 {
@@ -471,8 +460,6 @@ static int for_each(struct descriptors *d,
 
 static int read_kind(struct descriptors *d, struct description *o, struct error *err)
 {
-    if (refuse_locks(d, o, err) < 0)
-        return -1;
     return o->kind->read ? o->kind->read(d, o, err) : 0;
 }
 
@@ -521,7 +508,8 @@ int freeze_descriptors(struct freeze *f, struct error *err)
         return error_system(err, "cannot look at the log pipe");
     if (read_all(d, err) < 0 || for_each(d, choose_kind, err) < 0 || for_each(d, read_kind, err) < 0 ||
         for_each(d, restore_kind, err) < 0 || for_each(d, finish_kind, err) < 0 ||
-        for_each(d, restore_owner, err) < 0 || for_each(d, finish_epoll, err) < 0)
+        for_each(d, descriptors_restore_locks, err) < 0 || for_each(d, restore_owner, err) < 0 ||
+        for_each(d, finish_epoll, err) < 0)
         return -1;
     qsort(f->image->descriptors, f->image->descriptor_count, sizeof *f->image->descriptors, compare_notes);
     f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);

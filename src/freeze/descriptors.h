@@ -55,7 +55,7 @@ struct descriptors {
     size_t used_size;
     int subject;      /* the descriptor that is being restored, for the plan's error texts */
     int root_fd;      /* the process's root, for looking at files as it sees them */
-    struct plan late; /* ops that run after the shared mappings are in place: seals */
+    struct plan late; /* ops that run after the shared mappings are in place: seals, locks */
     struct plan last; /* ops that run when nothing touches a file any more: watches */
     struct stat log;  /* of request->log_fd; st_ino 0 when there is none */
     int log_at;       /* the number that already is this clone's log, or -1 */
@@ -131,6 +131,7 @@ MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, c
     int source, bool close_on_exec, struct error *err);
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
+MUST_CHECK int descriptors_restore_locks(struct descriptors *d, struct description *o, struct error *err);
 MUST_CHECK int descriptors_refuse_events(const struct freeze *f, struct error *err);
 void freeze_forget_descriptors(struct freeze *f);
 void socket_forget_table(void *sockets);

@@ -13,11 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -36,6 +38,7 @@ struct options {
     const char *refuse; /* the freeze must fail, with this in its error's text */
     int clones;
     bool one_by_one; /* the next clone starts when the one before has ended */
+    bool early;      /* answer before the freeze */
     bool print_plan, timings;
     bool filtered; /* clones run under the sandbox's system call filter */
     char **argv;
@@ -156,6 +159,17 @@ static void original_start(struct original *o)
     if (o->request_len == 0) {
         dump_log(o->log);
         fail("the program", "closed its connection");
+    }
+}
+
+/* Sends bytes that the program does not read, and waits until they are there. */
+static void answer_early(const struct original *o)
+{
+    int unsent = 1;
+    MUST(write(o->connection, "early", 5), "write");
+    while (unsent > 0) {
+        MUST(ioctl(o->connection, SIOCOUTQ, &unsent), "SIOCOUTQ");
+        usleep(1000);
     }
 }
 
@@ -454,9 +468,10 @@ static void read_options(int argc, char **argv)
     static const struct option known[] = {{"folder", required_argument, NULL, 'f'},
         {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
         {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
-        {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
+        {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'},
+        {"early", no_argument, NULL, 'e'}, {NULL, 0, NULL, 0}};
     int letter;
-    while ((letter = getopt_long(argc, argv, "+f:r:n:1pts", known, NULL)) >= 0) {
+    while ((letter = getopt_long(argc, argv, "+f:r:n:1ptse", known, NULL)) >= 0) {
         switch (letter) {
         case 'f':
             options.folder = optarg;
@@ -476,6 +491,9 @@ static void read_options(int argc, char **argv)
         case 't':
             options.timings = true;
             break;
+        case 'e':
+            options.early = true;
+            break;
         case 's':
             options.filtered = true;
             break;
@@ -487,7 +505,7 @@ static void read_options(int argc, char **argv)
     if (!options.folder || optind == argc || options.clones < 1 || options.clones > CLONES_MAX) {
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
-            "[--timings] [--filtered] PROGRAM [ARGUMENT...]\n");
+            "[--timings] [--filtered] [--early] PROGRAM [ARGUMENT...]\n");
         exit(2);
     }
 }
@@ -508,6 +526,8 @@ int main(int argc, char **argv)
     MUST(pages, "memfd_create");
 
     original_start(&original);
+    if (options.early)
+        answer_early(&original);
     bool frozen = original_freeze(&original, &manifest, pages);
     if (!frozen)
         buffer_append(&manifest, "", 1);

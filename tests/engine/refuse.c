@@ -1,6 +1,7 @@
 /* What cannot be frozen must refuse the freeze by name: the first argument chooses. */
 #include "engine.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
@@ -19,12 +20,28 @@ static int open_io_uring(void)
     return (int)syscall(SYS_io_uring_setup, 4, &params);
 }
 
-static int lock_file(bool whole)
+static int lock_code(void)
 {
-    int fd = open("/tmp/lock", O_RDWR | O_CREAT, 0600);
-    struct flock range = {.l_type = F_WRLCK, .l_len = 10};
-    CHECK(whole ? flock(fd, LOCK_EX) == 0 : fcntl(fd, F_SETLK, &range) == 0);
-    return fd;
+    int fd = open("/var/task/engine_refuse", O_RDONLY);
+    return flock(fd, LOCK_SH) == 0 ? fd : -1;
+}
+
+static int take_lease(void)
+{
+    int fd = open("/tmp/lease", O_RDONLY | O_CREAT, 0600);
+    return fcntl(fd, F_SETLEASE, F_RDLCK) == 0 ? fd : -1;
+}
+
+/* Sends a request to the runtime API, and never reads what comes. */
+static int do_not_read(void)
+{
+    static const char request[] = "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n\r\n";
+    struct sockaddr_in api = {AF_INET, htons(ENGINE_PORT), {htonl(INADDR_LOOPBACK)}, {0}};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(connect(fd, (struct sockaddr *)&api, sizeof api) == 0);
+    CHECK_EQUAL(write(fd, request, strlen(request)), strlen(request));
+    for (;;)
+        pause();
 }
 
 static int attach_shared_memory(void)
@@ -85,22 +102,47 @@ static int make_zombie(void)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
 }
 
+static int open_pidfd(void)
+{
+    return (int)syscall(SYS_pidfd_open, getpid(), 0);
+}
+
+static int open_userfaultfd(void)
+{
+    return (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+}
+
+static int open_namespace(void)
+{
+    return open("/proc/self/ns/pid", O_RDONLY);
+}
+
+static const struct {
+    const char *name;
+    int (*make)(void);
+} makers[] = {
+    {"io_uring", open_io_uring},
+    {"lock-on-code", lock_code},
+    {"lease", take_lease},
+    {"api-unread", do_not_read},
+    {"sysv-memory", attach_shared_memory},
+    {"inotify-event", leave_event},
+    {"tmp-too-big", fill_tmp},
+    {"lost-right", send_closed},
+    {"child", start_child},
+    {"zombie", make_zombie},
+    {"pidfd", open_pidfd},
+    {"userfaultfd", open_userfaultfd},
+    {"namespace", open_namespace},
+};
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
-    int result = strcmp(what, "io_uring") == 0        ? open_io_uring()
-                 : strcmp(what, "flock") == 0         ? lock_file(true)
-                 : strcmp(what, "range-lock") == 0    ? lock_file(false)
-                 : strcmp(what, "sysv-memory") == 0   ? attach_shared_memory()
-                 : strcmp(what, "inotify-event") == 0 ? leave_event()
-                 : strcmp(what, "tmp-too-big") == 0   ? fill_tmp()
-                 : strcmp(what, "lost-right") == 0    ? send_closed()
-                 : strcmp(what, "child") == 0         ? start_child()
-                 : strcmp(what, "zombie") == 0        ? make_zombie()
-                 : strcmp(what, "pidfd") == 0         ? (int)syscall(SYS_pidfd_open, getpid(), 0)
-                 : strcmp(what, "userfaultfd") == 0   ? (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1)
-                 : strcmp(what, "namespace") == 0     ? open("/proc/self/ns/pid", O_RDONLY)
-                                                      : -1;
+    int result = -1;
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        if (strcmp(what, makers[i].name) == 0)
+            result = makers[i].make();
     CHECK(result >= 0);
     test_freeze_point();
     return 0;
