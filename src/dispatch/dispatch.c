@@ -33,7 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUICK 4           /* a function is quick when so many calls are served in the time of a start */
+#define QUICK 2           /* a function is quick when so many calls are served in the time of a start */
 #define ESTIMATE_WEIGHT 8 /* a new sample counts as one part of so many */
 
 static bool list_empty(const struct dispatch_link *head)
