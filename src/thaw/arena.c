@@ -140,7 +140,7 @@ static int put_own_plans(struct arena *arena, const struct layout *at, struct op
     size_t count;
     if (find_special(special, &count, err) < 0 || check_special(image, special, count, err) < 0)
         return -1;
-    struct plan clear = {0}, settle = {0};
+    struct plan clear = {0}, settle = {0}, advice = {0};
     uint64_t parking = arena->start + at->parking, vvar_to = image->vvar_start;
     for (size_t i = 0; i < count; i++) {
         uint64_t to = special[i].is_vdso ? image->vdso_start : vvar_to;
@@ -152,13 +152,15 @@ static int put_own_plans(struct arena *arena, const struct layout *at, struct op
     if (image->bulk_bytes > 0)
         plan_do(
             &settle, PLAN_READ_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
-    huge_pages_plan(&settle, image);
+    huge_pages_plan(&advice, image);
     uint64_t arena_end = arena->start + arena->bytes;
     plan_call(&clear, SYS_munmap, plan_literal(LOWEST_ADDRESS), plan_literal(arena->start - LOWEST_ADDRESS));
     plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(USER_END - arena_end));
     arena->control->clear = put_plan(w, &clear, BLOB_CLEAR);
     arena->control->settle = put_plan(w, &settle, BLOB_SETTLE);
+    arena->control->advice = put_plan(w, &advice, BLOB_ADVICE);
     free(clear.ops);
+    free(advice.ops);
     free(settle.ops);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #define HUGE_BYTES (2ull << 20)
+#define ADVICE_BYTES_MAX (4 * HUGE_BYTES) /* what one call may take, as a request may come meanwhile */
 #define FILLED_ENOUGH_BYTES (HUGE_BYTES / 2)
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -58,10 +59,11 @@ void huge_pages_plan(struct plan *plan, const struct image *image)
             bool filled = filled_bytes(&runs, at, at + HUGE_BYTES) >= FILLED_ENOUGH_BYTES;
             if (filled && filled_from == 0)
                 filled_from = at;
-            if (!filled && filled_from != 0)
+            bool enough = filled_from != 0 && (!filled || at - filled_from >= ADVICE_BYTES_MAX);
+            if (enough)
                 advise(plan, filled_from, at);
-            if (!filled)
-                filled_from = 0;
+            if (!filled || enough)
+                filled_from = filled ? at : 0;
             if (filled && at + 2 * HUGE_BYTES > m->end)
                 advise(plan, filled_from, at + HUGE_BYTES);
         }

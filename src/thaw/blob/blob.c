@@ -1,11 +1,10 @@
-/* The freestanding part: it runs in the template process and in every clone, in memory that belongs to no
- * snapshot, without libc, and only interprets plans. It holds no state of a function and makes no decision of
- * its own.
+/* The freestanding part: it runs in the template process and in every clone, in memory that belongs to no snapshot,
+ * without libc, and only interprets plans. It holds no state of a function and makes no decision of its own.
  *
- *   template:  clear -> template plan -> settle -> say READY -> { request -> fork into the sandbox -> say
- * CLONED } clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan ->
- * report
- *              -> every thread: rt_sigreturn
+ *   template:  clear -> template plan -> settle -> say READY -> for ever: advice while nothing is asked for;
+ *              a request -> fork into its sandbox -> say CLONED
+ *   clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan -> report ->
+ *              every thread: rt_sigreturn
  */
 #include "thaw/blob/blob.h"
 #include "thaw/blob/syscall_x86_64.h"
@@ -27,6 +26,9 @@
 #define MSG_NO_SIGNAL 0x4000
 #define MSG_CLOSE_ON_EXEC 0x40000000
 #define CLOCK_MONOTONIC_ID 1
+#define POLL_IN 1
+#define QUIET_FIRST_MS 50 /* without a request, before the first piece of advice is followed */
+#define QUIET_NEXT_MS 1
 
 struct failure {
     int64_t result;
@@ -305,6 +307,24 @@ static void receive(struct blob_control *control, struct blob_request *request)
         control->slots[slot] = request->slot_mask & 1u << slot ? rights.fds[next++] : -1;
 }
 
+/* Run what is left of the advice, one operation at a time, as long as no request comes. */
+static void follow_advice(const struct blob_control *control, uint32_t *done)
+{
+    struct failure failure;
+    int64_t registers[PLAN_REGISTERS];
+    int quiet_ms = QUIET_FIRST_MS;
+    for (; *done < control->advice.count; ++*done) {
+        struct {
+            int32_t fd;
+            int16_t events, happened;
+        } poll = {.fd = control->control_fd, .events = POLL_IN};
+        if (call3(__NR_poll, &poll, 1, quiet_ms) != 0)
+            return;
+        run_ops(control, &control->advice, *done, *done + 1, registers, &failure);
+        quiet_ms = QUIET_NEXT_MS;
+    }
+}
+
 /* Fork into the sandbox's pid namespace, with the frozen process's own number there. The clone becomes a
  * child of our parent, who can wait for it. */
 static void make_clone(struct blob_control *control, const struct blob_request *request)
@@ -356,8 +376,10 @@ __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_co
     }
     call1(__NR_close, control->pages_fd);
     reply(control, &answer, -1);
+    uint32_t advice_done = 0;
     for (;;) {
         struct blob_request request;
+        follow_advice(control, &advice_done);
         receive(control, &request);
         make_clone(control, &request);
     }

@@ -19,6 +19,7 @@ struct blob_plan {
 enum blob_extra_plan {
     BLOB_CLEAR = 16, /* park the vDSO in the arena, unmap all else */
     BLOB_SETTLE,     /* move the vDSO to where the snapshot had it */
+    BLOB_ADVICE,     /* what makes later forks cheaper: done while nothing is asked for */
 };
 
 struct blob_thread {
@@ -35,7 +36,7 @@ struct blob_filter { /* struct sock_fprog */
 
 struct blob_control {
     uint64_t data, bulk; /* where PLAN_DATA and PLAN_BULK offsets start */
-    struct blob_plan clear, template, settle, process, release;
+    struct blob_plan clear, template, settle, advice, process, release;
     uint32_t sandbox_ops_end, thread_count;
     const struct blob_thread *threads;
     uint64_t thread_stacks;    /* the lowest address */
