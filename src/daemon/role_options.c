@@ -143,7 +143,7 @@ static int parse_listen(struct role_options *o)
     if (!split_address(o->listen, host, sizeof host, &port))
         return complain("--listen must be ADDRESS:PORT, such as 127.0.0.1:8429, not", o->listen);
     if (strcmp(host, "localhost") == 0)
-        strcpy(host, "127.0.0.1");
+        memcpy(host, "127.0.0.1", sizeof "127.0.0.1");
     bool loopback;
     if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;

@@ -55,16 +55,19 @@ static int open_listener(const struct role_options *o, struct error *err)
 
 static void log_address(int listen_fd)
 {
-    struct sockaddr_storage address;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v6 = {0}};
     socklen_t len = sizeof address;
     char host[INET6_ADDRSTRLEN] = "?";
-    if (getsockname(listen_fd, (struct sockaddr *)&address, &len) < 0)
+    if (getsockname(listen_fd, &address.any, &len) < 0)
         return;
-    bool v6 = address.ss_family == AF_INET6;
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
-    const void *raw = v6 ? (const void *)&((const struct sockaddr_in6 *)&address)->sin6_addr : &v4->sin_addr;
-    inet_ntop(address.ss_family, raw, host, sizeof host);
-    log_info("listening at http://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", ntohs(v4->sin_port));
+    bool v6 = address.any.sa_family == AF_INET6;
+    inet_ntop(
+        address.any.sa_family, v6 ? (void *)&address.v6.sin6_addr : &address.v4.sin_addr, host, sizeof host);
+    log_info("listening at http://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", ntohs(address.v4.sin_port));
 }
 
 static int open_pair(struct service *s, struct error *err)

@@ -73,7 +73,7 @@ void warden_tick_soon(struct warden *w)
 
 void warden_front_ready(struct warden *w)
 {
-    (void)w;
+    w->front_ready = true;
     role_notify("READY=1\nSTATUS=Serving");
     log_info("ready");
 }
@@ -110,7 +110,10 @@ static void front_ended(void *context, uint32_t events)
     int status = 0;
     loop_unwatch(&w->front_watch);
     waitpid(w->options->front_pid, &status, 0);
-    if (w->stopping && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    bool in_order = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    /* Before it is ready, it does not yet take the signal as a wish. */
+    bool early = !w->front_ready && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+    if (w->stopping && (in_order || early))
         loop_stop(w->loop);
     else if (WIFSIGNALED(status))
         warden_fail(w, "the front was killed by signal %d", WTERMSIG(status));

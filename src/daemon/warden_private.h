@@ -149,7 +149,7 @@ struct warden {
     uint32_t freezes_running;
     struct pool pool;
     uint64_t template_budget;
-    bool stopping, failed;
+    bool front_ready, stopping, failed;
     struct error failure; /* why it ends when nobody asked it to */
 };
 

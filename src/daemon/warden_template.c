@@ -212,14 +212,14 @@ static struct env *find_user(struct warden *w, const struct template_entry *t)
     return NULL;
 }
 
-/* It could not be built, or died. Those that only wait for one that once worked get another. */
+/* It could not be built, or died. Those that only wait for one that once worked get another. The caller
+ * counts as a user, so that it is not freed under our hands. */
 static void template_failed(struct template_entry *t, const struct error *why)
 {
     struct warden *w = t->warden;
     bool worked = t->state == TEMPLATE_PARKED;
     struct env *env;
     t->dropping = true;
-    t->users++; /* so that it is not freed under our hands */
     while ((env = find_user(w, t)) != NULL) {
         if (worked && env->state == ENV_WAITING) {
             env->template = template_for(w, env);
@@ -228,7 +228,6 @@ static void template_failed(struct template_entry *t, const struct error *why)
             env_refuse(env, why);
         }
     }
-    template_release(&t);
 }
 
 void template_build_waiting(struct warden *w)
@@ -241,8 +240,10 @@ void template_build_waiting(struct warden *w)
         if (!pool_take(w, &t->kit))
             return;
         struct error err = {0};
+        t->users++;
         if (build(t, &err) < 0)
             template_failed(t, &err);
+        template_release(&t);
     }
 }
 
@@ -298,9 +299,9 @@ static void template_event(void *context, uint32_t events)
             break;
         } else {
             env_clone_answered(w, &event);
+            make_spare_code_tree(t);
         }
     }
-    make_spare_code_tree(t);
     template_release(&t);
     env_advance_waiting(w);
 }
@@ -321,12 +322,16 @@ void template_drop(struct warden *w, const char *snapshot_id, bool report)
 
 void template_free_all(struct warden *w)
 {
-    while (!TAILQ_EMPTY(&w->templates))
-        template_entry_free(TAILQ_FIRST(&w->templates));
-    while (!LIST_EMPTY(&w->zombies)) {
-        struct zombie *zombie = LIST_FIRST(&w->zombies);
+    struct template_entry *next_template;
+    for (struct template_entry *t = TAILQ_FIRST(&w->templates); t != NULL; t = next_template) {
+        next_template = TAILQ_NEXT(t, entry);
+        template_entry_free(t);
+    }
+    struct zombie *next_zombie;
+    for (struct zombie *zombie = LIST_FIRST(&w->zombies); zombie != NULL; zombie = next_zombie) {
+        next_zombie = LIST_NEXT(zombie, entry);
         waitpid(zombie->pid, NULL, 0);
-        LIST_REMOVE(zombie, entry);
         free(zombie);
     }
+    LIST_INIT(&w->zombies);
 }

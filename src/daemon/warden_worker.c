@@ -93,8 +93,9 @@ int worker_start(struct warden *w, const struct worker_job *job, struct error *e
 
 void worker_end_all(struct warden *w)
 {
-    while (!LIST_EMPTY(&w->workers)) {
-        struct worker *worker = LIST_FIRST(&w->workers);
+    struct worker *next;
+    for (struct worker *worker = LIST_FIRST(&w->workers); worker != NULL; worker = next) {
+        next = LIST_NEXT(worker, entry);
         if (!worker->job.finish)
             kill(worker->pid, SIGKILL);
         worker_ended(worker, 0);

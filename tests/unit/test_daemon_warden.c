@@ -65,10 +65,10 @@ static _Noreturn void run_warden(const struct fixture *f, int wire_fd)
         fprintf(stderr, "%s\n", err.text);
         _exit(3);
     }
+    signal(SIGTERM, end_in_order);
     o.front_pid = fork();
     if (o.front_pid == 0) {
         /* Ends in order when asked to, and when the warden dies. */
-        signal(SIGTERM, end_in_order);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(wire_fd);
         for (;;)
