@@ -121,60 +121,99 @@ static bool pipe_is(const struct descriptors *d, const struct description *o)
     return strncmp(o->link, "pipe:[", 6) == 0;
 }
 
+#define PIPE_DESCRIPTIONS_MAX 8
+
+/* All descriptions of one pipe: [0] its read end and [1] its write end, as pipe() makes them (or NULL); then
+ * others, that were opened through /proc. */
+struct pipe_ends {
+    struct description *list[PIPE_DESCRIPTIONS_MAX];
+    size_t count;
+    const struct description *reader; /* any that can read */
+    bool writes;
+};
+
 static int find_ends(
-    struct descriptors *d, struct description *o, struct description *ends[2], struct error *err)
+    struct descriptors *d, const struct description *o, struct pipe_ends *ends, struct error *err)
 {
+    ends->count = 2;
     for (size_t i = 0; i < d->count; i++) {
         struct description *other = &d->list[i];
+        int mode = access_mode(other);
         if (!S_ISFIFO(other->st.st_mode) || !same_file(&other->st, &o->st))
             continue;
-        int mode = access_mode(other);
-        if (mode == O_RDWR)
-            return descriptors_refuse(d, other, err, "is a pipe opened for both reading and writing");
-        struct description **end = &ends[mode == O_WRONLY];
-        if (*end)
-            return descriptors_refuse(d, other, err, "is one end of a pipe that was opened twice");
-        *end = other;
+        if (mode != O_WRONLY)
+            ends->reader = other;
+        ends->writes |= mode != O_RDONLY;
+        if (mode != O_RDWR && !ends->list[mode == O_WRONLY])
+            ends->list[mode == O_WRONLY] = other;
+        else if (ends->count == PIPE_DESCRIPTIONS_MAX)
+            return descriptors_refuse(
+                d, other, err, "is a pipe that was opened more than %d times", PIPE_DESCRIPTIONS_MAX);
+        else
+            ends->list[ends->count++] = other;
     }
+    return 0;
+}
+
+static struct descriptor_made open_again(struct descriptors *d, struct description *o, int end)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", end);
+    bool close_on_exec = descriptors_cloexec_for(o, descriptors_next(d));
+    int at = descriptors_expect(d, descriptors_call(d, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
+                                       plan_data(image_put_string(d->image, path)),
+                                       plan_literal((uint64_t)(o->flags | (close_on_exec ? O_CLOEXEC : 0)))));
+    return (struct descriptor_made){o, at, close_on_exec};
+}
+
+static int make_ends(struct descriptors *d, const struct pipe_ends *ends, const struct description *o,
+    const struct buffer *contents, int flags, struct error *err)
+{
+    struct descriptor_made made[PIPE_DESCRIPTIONS_MAX];
+    uint64_t pair = image_put(d->image, (const int32_t[]){-1, -1}, 8);
+    bool close_on_exec = descriptors_cloexec_for(o, descriptors_next(d));
+    descriptors_call(
+        d, SYS_pipe2, plan_data(pair), plan_literal((uint64_t)(flags | (close_on_exec ? O_CLOEXEC : 0))));
+    for (size_t i = 0; i < 2; i++)
+        made[i] = (struct descriptor_made){ends->list[i], descriptors_take(d), close_on_exec};
+    restore_size(d, o, made[0].at);
+    restore_contents(d, contents, made[1].at);
+    for (size_t i = 2; i < ends->count; i++)
+        made[i] = open_again(d, ends->list[i], made[0].at);
+    if (descriptors_place(d, made, ends->count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < 2; i++)
+        if (ends->list[i])
+            descriptors_set_flags(d, ends->list[i], flags);
     return 0;
 }
 
 static int pipe_restore(struct descriptors *d, struct description *o, struct error *err)
 {
     CLEANUP_BUFFER struct buffer contents = {0};
-    struct description *ends[2] = {NULL, NULL};
-    if (find_ends(d, o, ends, err) < 0)
+    struct pipe_ends ends = {0};
+    if (find_ends(d, o, &ends, err) < 0)
         return -1;
-    if (!(ends[0] && ends[1]) && other_end_is_outside(o))
+    if (!(ends.reader && ends.writes) && other_end_is_outside(o))
         return descriptors_refuse(
             d, o, err, "is a pipe whose other end is outside the process, where it cannot be frozen");
-    if (ends[0] && take_contents(d, ends[0], &contents, err) < 0)
+    if (ends.reader && take_contents(d, ends.reader, &contents, err) < 0)
         return -1;
-
-    uint64_t pair = image_put(d->image, (const int32_t[]){-1, -1}, 8);
-    int flags = (ends[0] ? ends[0]->flags : O_NONBLOCK | O_DIRECT) &
-                (ends[1] ? ends[1]->flags : O_NONBLOCK | O_DIRECT) & (O_NONBLOCK | O_DIRECT);
-    bool close_on_exec = descriptors_cloexec_for(o, descriptors_next(d));
-    descriptors_call(
-        d, SYS_pipe2, plan_data(pair), plan_literal((uint64_t)(flags | (close_on_exec ? O_CLOEXEC : 0))));
-    struct descriptor_made made[2] = {
-        {ends[0], descriptors_take(d), close_on_exec}, {ends[1], descriptors_take(d), close_on_exec}};
-    restore_size(d, o, made[0].at);
-    restore_contents(d, &contents, made[1].at);
-    if (descriptors_place(d, made, 2, err) < 0)
+    int flags = O_NONBLOCK | O_DIRECT;
+    for (size_t i = 0; i < 2; i++)
+        if (ends.list[i])
+            flags &= ends.list[i]->flags;
+    if (!ends.list[0] && !ends.list[1])
+        flags = 0;
+    if (make_ends(d, &ends, o, &contents, flags, err) < 0)
         return -1;
-    static const char *const names[] = {"read end", "write end"};
-    for (int i = 0; i < 2; i++) {
-        if (!ends[i])
-            continue;
-        descriptors_set_flags(d, ends[i], flags);
-        if (ends[!i])
-            descriptors_note(d, ends[i], "%s, the other is %d, %zu bytes waiting", names[i], ends[!i]->fds[0],
-                contents.len);
-        else
-            descriptors_note(
-                d, ends[i], "%s, the other is closed, %zu bytes waiting", names[i], contents.len);
-    }
+    for (size_t i = 0; i < ends.count; i++)
+        if (ends.list[i])
+            descriptors_note(d, ends.list[i], "%s, %zu bytes waiting%s",
+                access_mode(ends.list[i]) == O_RDONLY   ? "read end"
+                : access_mode(ends.list[i]) == O_WRONLY ? "write end"
+                                                        : "both ends",
+                contents.len, ends.reader && ends.writes ? "" : ", the other end is closed");
     return 0;
 }
 

@@ -125,22 +125,35 @@ static struct description *find_peer(struct descriptors *d, const struct descrip
     return NULL;
 }
 
-static struct description *find_listener(struct descriptors *d, const struct description *accepted)
+/* How well a listener fits a connection's own end: 2 the very address, 1 every address, 0 not at all. */
+static int listener_fit(const struct description *listener, const struct description *accepted)
 {
-    const struct socket_about *s = socket_about(accepted);
-    if (s->listener)
-        return s->listener;
+    const struct socket_about *s = socket_about(listener), *t = socket_about(accepted);
+    if (listener->kind != accepted->kind || !s->listening || s->domain != t->domain)
+        return 0;
+    struct in6_addr host = host_of(&s->local);
+    if (same_address(&s->local, &t->local))
+        return 2;
+    return is_wildcard(&host) && port_of(&s->local) == port_of(&t->local);
+}
+
+/* The listener that the kernel would choose; *count says how many fit as well (SO_REUSEPORT). */
+static struct description *find_listener(
+    struct descriptors *d, const struct description *accepted, size_t *count)
+{
+    struct description *best = NULL;
+    int best_fit = 0;
+    *count = 0;
     for (size_t i = 0; i < d->count; i++) {
-        struct description *other = &d->list[i];
-        if (other->kind != accepted->kind || !socket_about(other)->listening ||
-            socket_about(other)->domain != s->domain)
-            continue;
-        struct in6_addr host = host_of(&socket_about(other)->local);
-        if (same_address(&socket_about(other)->local, &s->local) ||
-            (is_wildcard(&host) && port_of(&socket_about(other)->local) == port_of(&s->local)))
-            return other;
+        int fit = listener_fit(&d->list[i], accepted);
+        if (fit > best_fit) {
+            best = &d->list[i];
+            best_fit = fit;
+            *count = 0;
+        }
+        *count += fit > 0 && fit == best_fit;
     }
-    return NULL;
+    return best;
 }
 
 /* All that `from` has sent and `to` has not read, taken from `to`: what still waits at the sender comes as
@@ -294,10 +307,14 @@ static int pair_restore(
     struct descriptors *d, struct description *a, struct description *b, struct error *err)
 {
     struct tcp_pair p = {.client = a, .server = b};
+    size_t listeners;
     /* The server is the end that a listener has the port of. */
-    if (!find_listener(d, b) && find_listener(d, a))
+    if (!find_listener(d, b, &listeners) && find_listener(d, a, &listeners))
         p = (struct tcp_pair){.client = b, .server = a};
-    p.listener = find_listener(d, p.server);
+    p.listener = find_listener(d, p.server, &listeners);
+    if (listeners > 1)
+        return descriptors_refuse(d, p.client, err,
+            "is connected to a port that several sockets listen on, which cannot be frozen");
     if (p.client->fd_count == 0)
         return descriptors_refuse(d, p.server, err, "is connected to a connection that nobody has accepted");
     /* Both directions are emptied before both are judged: an end that has been sent a FIN is known by its
@@ -452,8 +469,8 @@ static int tcp_restore(struct descriptors *d, struct description *o, struct erro
     return is_fresh(o) ? fresh_restore(d, o, err) : lost_restore(d, o, err);
 }
 
-/* What waits at a listener, in its order; and a listener must not be non-blocking before its connections are
- * all made. */
+/* What waits at a listener, in its order. It must not be non-blocking, or wait for data, before its
+ * connections are all made. */
 static int tcp_finish(struct descriptors *d, struct description *o, struct error *err)
 {
     for (size_t i = 0; i < d->count && socket_about(o)->listening; i++) {
@@ -463,8 +480,13 @@ static int tcp_finish(struct descriptors *d, struct description *o, struct error
         if (client && pair_restore(d, client, waiting, err) < 0)
             return -1;
     }
-    if (socket_about(o)->listening)
-        descriptors_set_flags(d, o, 0);
+    if (!socket_about(o)->listening)
+        return 0;
+    int seconds = 0;
+    socklen_t len = sizeof seconds;
+    if (getsockopt(o->copy, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) == 0 && seconds > 0)
+        set_number(d, o->fds[0], IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds);
+    descriptors_set_flags(d, o, 0);
     return 0;
 }
 

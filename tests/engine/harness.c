@@ -145,6 +145,7 @@ static void original_start(struct original *o)
     int code_tree = arena_code_tree(options.folder, &err);
     MUST_OR(code_tree, err, "code");
     MUST(pipe2(pipe_fds, O_CLOEXEC), "pipe");
+    MUST(fchown(pipe_fds[1], ARENA_UID, ARENA_GID), "fchown"); /* so that it can open /dev/stdout */
     MUST_OR(arena_spawn(&o->arena, options.argv, code_tree, pipe_fds[1], &o->pid, &err), err, "spawn");
     close(code_tree);
     close(pipe_fds[1]);
@@ -329,6 +330,7 @@ static void clone_start(
     *c = (struct clone){.connection = -1};
     MUST_OR(arena_start(&c->arena, &err), err, "arena");
     MUST(pipe2(log, O_CLOEXEC), "pipe");
+    MUST(fchown(log[1], ARENA_UID, ARENA_GID), "fchown");
     MUST(pipe2(report, O_CLOEXEC), "pipe");
     int code_tree = arena_code_tree(options.folder, &err);
     MUST_OR(code_tree, err, "code");

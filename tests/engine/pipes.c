@@ -38,6 +38,19 @@ int main(void)
     fill(big, sizeof big);
     CHECK_EQUAL(write(sized[1], big, sizeof big), sizeof big);
 
+    int twice[2], alone[2];
+    char path[32];
+    CHECK(pipe(twice) == 0 && pipe(alone) == 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", twice[1]);
+    int again = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", alone[0]);
+    int both = open(path, O_RDWR);
+    close(alone[0]);
+    close(alone[1]);
+    CHECK_EQUAL(write(both, "both", 4), 4);
+    int log_again = open("/proc/self/fd/1", O_WRONLY | O_APPEND);
+    CHECK(again >= 0 && log_again >= 0);
+
     CHECK(mkfifo("/tmp/fifo", 0600) == 0);
     int fifo = open("/tmp/fifo", O_RDWR | O_CLOEXEC), fifo_reader = open("/tmp/fifo", O_RDONLY | O_NONBLOCK);
     CHECK(fifo >= 0 && fifo_reader >= 0);
@@ -65,6 +78,13 @@ int main(void)
         CHECK(n > 0 && memcmp(got, big + at, (size_t)n) == 0);
         at += (size_t)n;
     }
+    CHECK_EQUAL(read(both, got, sizeof got), 4);
+    CHECK_EQUAL(write(twice[1], "1", 1), 1);
+    CHECK_EQUAL(write(again, "2", 1), 1);
+    CHECK_EQUAL(read(twice[0], got, sizeof got), 2);
+    CHECK((fcntl(again, F_GETFL) & O_NONBLOCK) && !(fcntl(twice[1], F_GETFL) & O_NONBLOCK));
+    CHECK((fcntl(log_again, F_GETFL) & O_APPEND) && !(fcntl(1, F_GETFL) & O_APPEND));
+    CHECK_EQUAL(write(log_again, "# logged\n", 9), 9);
     CHECK_EQUAL(read(fifo_reader, got, sizeof got), 4);
     CHECK(memcmp(got, "fifo", 4) == 0);
     CHECK(read(fifo_reader, got, 1) < 0 && errno == EAGAIN);

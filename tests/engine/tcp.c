@@ -77,6 +77,7 @@ int main(void)
     CHECK_EQUAL(send(server, "response", 8, 0), 8);
     uint16_t client_port = local_port(client);
     CHECK(fcntl(listener, F_SETFL, O_NONBLOCK) == 0);
+    CHECK(setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){3}, sizeof(int)) == 0);
 
     int v6_client = connect_to(AF_INET6, 5006), v6_server = accept(v6_listener, NULL, NULL);
     int mixed_client = connect_to(AF_INET, 5006), mixed_server = accept(v6_listener, NULL, NULL);
@@ -91,11 +92,13 @@ int main(void)
     orphan_server = orphan_client;
     orphan_client = low;
 
+    CHECK(setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){0}, sizeof(int)) == 0);
     int half_client = connect_to(AF_INET, 5000), half_server = accept(listener, NULL, NULL);
     CHECK_EQUAL(send(half_client, "the end", 7, 0), 7);
     CHECK(shutdown(half_client, SHUT_WR) == 0);
     int waiting = connect_to(AF_INET, 5000);
     CHECK_EQUAL(send(waiting, "early", 5, 0), 5);
+    CHECK(setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){3}, sizeof(int)) == 0);
     static char large[100000], got[sizeof large];
     memset(large, 'x', sizeof large);
     int bulk_client = connect_to(AF_INET6, 5006), bulk_server = accept(v6_listener, NULL, NULL);
@@ -141,10 +144,13 @@ int main(void)
     check_text(accepted, "early");
     check_talk(accepted, waiting);
     CHECK(accept(listener, NULL, NULL) < 0 && errno == EAGAIN);
+    CHECK(option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT) > 0);
     int more = connect_to(AF_INET, 5000);
+    CHECK_EQUAL(send(more, "now", 3, 0), 3);
     wait.revents = 0;
     CHECK_EQUAL(poll(&wait, 1, -1), 1);
     CHECK((accepted = accept(listener, NULL, NULL)) >= 0);
+    check_text(accepted, "now");
     check_talk(more, accepted);
     CHECK_EQUAL(recv(bulk_server, got, sent, MSG_WAITALL), sent);
     CHECK(memcmp(got, large, sent) == 0);
