@@ -1,9 +1,9 @@
 /* Building a template takes three processes:
  *
- *   caller --fork--> feeder: a new time namespace; forks the template as the caller's child (CLONE_PARENT),
- * then writes the page stream into a pipe and ends
- *                      `---> template: enters its own sandbox, gives up all rights but those a thaw needs,
- * fills the arena, and jumps to the blob, which unmaps everything else and runs the template plan
+ *   caller --fork--> feeder: a new time namespace; forks the template as the caller's child (CLONE_PARENT), then
+ *                      |     writes the page stream into a pipe and ends
+ *                      `---> template: fills the arena, enters its own sandbox, gives up all rights but those a
+ *                            thaw needs, and jumps to the blob, which unmaps everything else and runs the plan
  */
 #include "thaw/template.h"
 
