@@ -42,7 +42,7 @@
 #define FRONT_EVENT_ATTEMPTS 3        /* Lambda: the first and two retries */
 #define FRONT_EVENT_AGE_MS 21600000u  /* Lambda: six hours */
 #define FRONT_EVENT_THROTTLE_MS 1000u /* until a throttled event is tried again */
-#define FRONT_WARDEN_QUEUE_MAX 16384  /* messages that wait for the warden to read */
+#define FRONT_WARDEN_QUEUE_MAX (1u << 20) /* messages that wait for the warden to read */
 #define FRONT_EXIT_GRACE_NS 2000000u  /* between a process's end and its verdict: words on the wire count */
 #define FRONT_ERROR_BODY_BYTES 4096   /* of a function's error that becomes a StateReason */
 #define FRONT_BUCKETS 1024            /* power of two; of the tables of environments and versions */
@@ -234,6 +234,7 @@ char *front_trace_json(struct front_env *env, const struct front_call *call);
 
 /* front_snapshot.c */
 void front_snapshot(void *front, const struct catalog_function *version); /* of lambda_backend */
+/* At start-up: tell the warden which snapshots belong to a version; build what is still Pending. */
 MUST_CHECK int front_snapshot_resume(struct front *front, struct error *err);
 /* The snapshot cannot be thawed here: freeze anew; calls wait. */
 void front_snapshot_remake(struct front_version *version, const char *why);

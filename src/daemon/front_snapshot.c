@@ -57,8 +57,15 @@ static void resume_one(void *context, const struct catalog_function *function)
     front_snapshot(context, function);
 }
 
+static void keep_one(void *context, const struct catalog_function *function)
+{
+    front_warden_send_snapshot(context, WIRE_SNAPSHOT_KEEP, function->snapshot_id);
+}
+
 int front_snapshot_resume(struct front *front, struct error *err)
 {
+    if (catalog_each_snapshot(front->catalog, keep_one, front, err) < 0)
+        return -1;
     return catalog_each_pending(front->catalog, resume_one, front, err);
 }
 

@@ -133,6 +133,9 @@ struct pool {
 
 struct warden {
     const struct warden_options *options;
+    char (*kept)[WIRE_ID_HEX + 1]; /* snapshots that belong to a version; freed by the sweep */
+    size_t kept_count, kept_capacity;
+    bool swept;
     struct loop *loop;
     struct loop_watch *wire_watch, *front_watch, *signal_watch;
     struct loop_timer *tick_timer, *drain_timer;
@@ -211,5 +214,8 @@ void worker_end_all(struct warden *w);
 /* warden_snapshot.c: freezing, deleting, inspecting. */
 void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request);
 void snapshot_delete(struct warden *w, const char *snapshot_id);
+/* Before the front is ready: it names every snapshot that a version has; then the others go. */
+MUST_CHECK int snapshot_keep(struct warden *w, const char *snapshot_id, struct error *err);
+void snapshot_sweep(struct warden *w);
 void snapshot_inspect(struct warden *w, const struct wire_snapshot_inspect *request);
 void snapshot_free_all(struct warden *w);

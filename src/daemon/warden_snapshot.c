@@ -12,6 +12,12 @@
 #include <unistd.h>
 
 #define NOBODY 65534
+#define KEPT_MAX 1000000 /* snapshots that a catalog may have */
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
 
 struct freeze_job {
     STAILQ_ENTRY(freeze_job) entry;
@@ -175,6 +181,45 @@ void snapshot_delete(struct warden *w, const char *snapshot_id)
     free(job);
 }
 
+int snapshot_keep(struct warden *w, const char *snapshot_id, struct error *err)
+{
+    if (w->swept || w->kept_count == KEPT_MAX)
+        return error_set(err, ERROR_INVALID, "it names a snapshot to keep, too late or one too many");
+    if (w->kept_count == w->kept_capacity) {
+        w->kept_capacity = w->kept_capacity ? 2 * w->kept_capacity : 64;
+        w->kept = xrealloc(w->kept, w->kept_capacity * sizeof *w->kept);
+    }
+    memcpy(w->kept[w->kept_count++], snapshot_id, sizeof *w->kept);
+    return 0;
+}
+
+static bool is_kept(const struct warden *w, const char *snapshot_id)
+{
+    return w->kept_count > 0 &&
+           bsearch(snapshot_id, w->kept, w->kept_count, sizeof *w->kept, compare_ids) != NULL;
+}
+
+void snapshot_sweep(struct warden *w)
+{
+    struct error err = {0};
+    CLEANUP_FREE struct store_entry *entries = NULL;
+    size_t count = 0;
+    if (w->swept)
+        return;
+    w->swept = true;
+    if (w->kept_count > 0)
+        qsort(w->kept, w->kept_count, sizeof *w->kept, compare_ids);
+    if (store_list(w->options->store, &entries, &count, &err) < 0)
+        log_warning("%s", err.text);
+    for (size_t i = 0; i < count; i++) {
+        if (is_kept(w, entries[i].id))
+            continue;
+        log_info("snapshot %s belongs to no version and is removed", entries[i].id);
+        snapshot_delete(w, entries[i].id);
+    }
+    free(steal_pointer(w->kept));
+}
+
 struct inspect_job {
     struct store *store;
     struct wire_snapshot_inspect request;
@@ -239,6 +284,7 @@ void snapshot_inspect(struct warden *w, const struct wire_snapshot_inspect *requ
 
 void snapshot_free_all(struct warden *w)
 {
+    free(steal_pointer(w->kept));
     while (!STAILQ_EMPTY(&w->freezes)) {
         struct freeze_job *job = STAILQ_FIRST(&w->freezes);
         STAILQ_REMOVE_HEAD(&w->freezes, entry);

@@ -259,6 +259,7 @@ static void encode_body(struct buffer *out, const struct wire_message *m)
     case WIRE_TEMPLATE_DROP:
     case WIRE_TEMPLATE_DROPPED:
     case WIRE_SNAPSHOT_DELETE:
+    case WIRE_SNAPSHOT_KEEP:
         return buffer_append_string(out, m->snapshot_id);
     case WIRE_SNAPSHOT_INSPECT:
         return encode_snapshot_inspect(out, &m->snapshot_inspect);
@@ -291,6 +292,7 @@ static void decode_body(struct decoder *d, struct wire_message *m)
     case WIRE_TEMPLATE_DROP:
     case WIRE_TEMPLATE_DROPPED:
     case WIRE_SNAPSHOT_DELETE:
+    case WIRE_SNAPSHOT_KEEP:
         return decode_snapshot_id(d, m->snapshot_id);
     case WIRE_SNAPSHOT_INSPECT:
         return decode_snapshot_inspect(d, &m->snapshot_inspect);

@@ -10,7 +10,9 @@
  *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
- *   WIRE_FRONT_READY                        -  (once: requests are being accepted)
+ *   WIRE_SNAPSHOT_KEEP                      -  (one for each snapshot of the catalog, before READY)
+ *   WIRE_FRONT_READY                        -  (once: requests are being accepted; snapshots that were not
+ *                                               kept belong to nobody, since a crash, and are removed)
  */
 #pragma once
 
@@ -38,6 +40,7 @@ enum wire_type {
     WIRE_SNAPSHOT_DELETE,
     WIRE_SNAPSHOT_INSPECT,
     WIRE_SNAPSHOT_INSPECTED,
+    WIRE_SNAPSHOT_KEEP,
     WIRE_FRONT_READY,
     WIRE_TYPE_COUNT,
 };
@@ -126,7 +129,7 @@ struct wire_snapshot_inspected {
 };
 
 /* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL is {u64 env_id}; WIRE_TEMPLATE_DROP,
- * _DROPPED, WIRE_SNAPSHOT_DELETE are a snapshot id. */
+ * _DROPPED, WIRE_SNAPSHOT_DELETE, _KEEP are a snapshot id. */
 struct wire_message {
     enum wire_type type;
     union {

@@ -4,6 +4,7 @@ never a wrong answer."""
 import json
 import os
 import random
+import shutil
 import subprocess
 
 import pytest
@@ -226,3 +227,17 @@ def test_what_nobody_needs_is_removed(new_daemon, make_function):
     daemon.stop()
     daemon.start()
     harness.wait_until(lambda: not [p for p in (daemon.data / "code").iterdir()], "the code to go, too")
+
+
+def test_a_snapshot_of_no_version_is_removed(new_daemon, make_function):
+    """What a crash between the freeze and its record leaves behind."""
+    daemon = new_daemon().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    born = function.call(0, version)[1]
+    daemon.stop()
+    (snapshot,) = {p.parent for p in snapshot_files(daemon)}
+    shutil.copytree(snapshot, snapshot.parent / ("0" * 32))
+    daemon.start()
+    harness.wait_until(lambda: {p.parent for p in snapshot_files(daemon)} == {snapshot}, "the stray to go")
+    assert function.call(1, version) == [1, born], "and the version's own stays"
