@@ -500,6 +500,7 @@ int freeze_descriptors(struct freeze *f, struct error *err)
     f->descriptors = d;
     *d = (struct descriptors){
         .f = f, .image = f->image, .max_fd = -1, .root_fd = -1, .subject = -1, .log_at = -1};
+    d->content_bytes = tmp_files_bytes(f->tmp_files);
     raise_descriptor_limit();
     d->root_fd = openat(f->tracee.proc_fd, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (d->root_fd < 0)

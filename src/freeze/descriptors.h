@@ -141,6 +141,7 @@ struct tmp_files;
 /* The path (as the process sees it) of a file of /tmp by its inode; NULL when it has none (deleted). */
 const char *tmp_files_find(const struct tmp_files *t, dev_t device, ino_t inode);
 bool tmp_files_is_device(const struct tmp_files *t, dev_t device);
+uint64_t tmp_files_bytes(const struct tmp_files *t); /* of all contents */
 bool tmp_files_has_path(const struct tmp_files *t, const char *path);
 /* From here on the plan's new files get exactly the mode that is asked for. */
 void tmp_files_clear_umask(struct freeze *f);

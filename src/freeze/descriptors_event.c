@@ -360,6 +360,8 @@ static int epoll_restore(struct descriptors *d, struct description *o, struct er
     return 0;
 }
 
+#define EPOLL_MEMBERS_MAX 16384
+
 struct epoll_member {
     int fd;       /* the number it was added with */
     uint32_t nth; /* among the members that were added with this number */
@@ -378,6 +380,8 @@ static int read_members(struct descriptors *d, const struct description *o, stru
         line += strncmp(line, "\ntfd:", 5) == 0 ? 5 : 0;
         if (sscanf(line, " %d events: %x data: %llx", &m.fd, &events, &data) != 3)
             return not_understood(d, o, err);
+        if (*count == EPOLL_MEMBERS_MAX)
+            return descriptors_refuse(d, o, err, "watches more than %d files", EPOLL_MEMBERS_MAX);
         m.event = (struct epoll_event){.events = events, .data.u64 = data};
         for (size_t i = 0; i < *count; i++)
             m.nth += (*list)[i].fd == m.fd;
@@ -404,6 +408,8 @@ static struct description *find_member(
     return NULL;
 }
 
+/* A member that EPOLLONESHOT has disarmed comes back disarmed, but for what the kernel always adds (EPOLLERR,
+ * EPOLLHUP); an edge that the process has seen already is reported once more, which programs must bear anyway. */
 static void add_member(struct descriptors *d, const struct description *o, const struct epoll_member *m)
 {
     descriptors_call(d, SYS_epoll_ctl, plan_literal((uint64_t)o->fds[0]), plan_literal(EPOLL_CTL_ADD),

@@ -66,6 +66,11 @@ bool tmp_files_has_path(const struct tmp_files *t, const char *path)
     return find_path(t, path) != NULL;
 }
 
+uint64_t tmp_files_bytes(const struct tmp_files *t)
+{
+    return t->bytes;
+}
+
 void tmp_files_made_by_bind(struct freeze *f, const char *path)
 {
     struct tmp_entry *e = find_path(f->tmp_files, path);

@@ -40,7 +40,8 @@ struct options {
     bool one_by_one; /* the next clone starts when the one before has ended */
     bool early;      /* answer before the freeze */
     bool print_plan, timings;
-    bool filtered; /* clones run under the sandbox's system call filter */
+    bool filtered;          /* clones run under the sandbox's system call filter */
+    uint64_t older_seconds; /* pretend that the machine of the freeze had been up for longer than this one */
     char **argv;
 };
 
@@ -471,9 +472,9 @@ static void read_options(int argc, char **argv)
         {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
         {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
         {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'},
-        {"early", no_argument, NULL, 'e'}, {NULL, 0, NULL, 0}};
+        {"early", no_argument, NULL, 'e'}, {"older", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
     int letter;
-    while ((letter = getopt_long(argc, argv, "+f:r:n:1ptse", known, NULL)) >= 0) {
+    while ((letter = getopt_long(argc, argv, "+f:r:n:o:1ptse", known, NULL)) >= 0) {
         switch (letter) {
         case 'f':
             options.folder = optarg;
@@ -493,6 +494,9 @@ static void read_options(int argc, char **argv)
         case 't':
             options.timings = true;
             break;
+        case 'o':
+            options.older_seconds = strtoull(optarg, NULL, 10);
+            break;
         case 'e':
             options.early = true;
             break;
@@ -507,7 +511,7 @@ static void read_options(int argc, char **argv)
     if (!options.folder || optind == argc || options.clones < 1 || options.clones > CLONES_MAX) {
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
-            "[--timings] [--filtered] [--early] PROGRAM [ARGUMENT...]\n");
+            "[--timings] [--filtered] [--early] [--older SECONDS] PROGRAM [ARGUMENT...]\n");
         exit(2);
     }
 }
@@ -545,6 +549,8 @@ int main(int argc, char **argv)
         fail("the freeze", (char *)manifest.data);
     MUST_OR(image_decode(&image, (struct bytes){manifest.data, manifest.len}, &err), err, "the manifest");
     MUST_OR(image_check_machine(&image, &err), err, "the machine");
+    image.monotonic_ns += options.older_seconds * 1000000000u;
+    image.boottime_ns += options.older_seconds * 1000000000u;
     if (options.print_plan) {
         struct buffer text = {0};
         image_print(&text, &image, true, false);
