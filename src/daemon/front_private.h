@@ -35,17 +35,17 @@
 #define FRONT_CONNECTIONS_MAX 4096 /* of clients and functions together */
 #define FRONT_IDLE_CONNECTION_S 60 /* a client's connection that is silent, or slow to send, for longer */
 #define FRONT_THAWS_PER_CPU 2      /* of one version at once: more only take the processors from each other */
-#define FRONT_COLD_STARTS_AT_ONCE 64  /* of one version: they mostly wait for something */
-#define FRONT_BUILDS_AT_ONCE 2        /* versions being initialised to be frozen */
-#define FRONT_FREEZE_S 120            /* the warden's answer to a freeze */
-#define FRONT_EVENTS_AT_ONCE 16       /* Event invocations being tried */
-#define FRONT_EVENT_ATTEMPTS 3        /* Lambda: the first and two retries */
-#define FRONT_EVENT_AGE_MS 21600000u  /* Lambda: six hours */
-#define FRONT_EVENT_THROTTLE_MS 1000u /* until a throttled event is tried again */
+#define FRONT_COLD_STARTS_AT_ONCE 64      /* of one version: they mostly wait for something */
+#define FRONT_BUILDS_AT_ONCE 2            /* versions being initialised to be frozen */
+#define FRONT_FREEZE_S 120                /* the warden's answer to a freeze */
+#define FRONT_EVENTS_AT_ONCE 16           /* Event invocations being tried */
+#define FRONT_EVENT_ATTEMPTS 3            /* Lambda: the first and two retries */
+#define FRONT_EVENT_AGE_MS 21600000u      /* Lambda: six hours */
+#define FRONT_EVENT_THROTTLE_MS 1000u     /* until a throttled event is tried again */
 #define FRONT_WARDEN_QUEUE_MAX (1u << 20) /* messages that wait for the warden to read */
-#define FRONT_EXIT_GRACE_NS 2000000u  /* between a process's end and its verdict: words on the wire count */
-#define FRONT_ERROR_BODY_BYTES 4096   /* of a function's error that becomes a StateReason */
-#define FRONT_BUCKETS 1024            /* power of two; of the tables of environments and versions */
+#define FRONT_EXIT_GRACE_NS 2000000u /* between a process's end and its verdict: words on the wire count */
+#define FRONT_ERROR_BODY_BYTES 4096  /* of a function's error that becomes a StateReason */
+#define FRONT_BUCKETS 1024           /* power of two; of the tables of environments and versions */
 
 enum front_env_state {
     FRONT_ENV_REQUESTED = 1,

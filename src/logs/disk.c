@@ -97,8 +97,7 @@ static void stream_path(const struct logs_stream *stream, const char *suffix, ch
 static bool file_is_open(const struct logs *logs, const struct logs_function *function, const char *path)
 {
     const struct logs_stream *stream;
-    LIST_FOREACH(stream, &logs->streams, entry)
-    {
+    LIST_FOREACH (stream, &logs->streams, entry) {
         char current[LOGS_PATH_BYTES];
         if (stream->function != function || stream->fd < 0)
             continue;
