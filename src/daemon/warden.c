@@ -56,9 +56,23 @@ void warden_fail(struct warden *w, const char *format, ...)
     loop_stop(w->loop);
 }
 
+/* A clone whose template died before it told us of it: nobody else would wait for it, and its sandbox could not
+ * end. */
+static void reap_stranger(struct warden *w)
+{
+    siginfo_t child = {0};
+    if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || child.si_pid == 0)
+        return;
+    pid_t pid = child.si_pid;
+    if (pid != w->options->front_pid && !env_has_pid(w, pid) && !worker_has_pid(w, pid) &&
+        !template_has_pid(w, pid))
+        waitpid(pid, NULL, 0);
+}
+
 static void tick(void *context)
 {
     struct warden *w = context;
+    reap_stranger(w);
     size_t dying = sandbox_host_tick(w->options->host);
     template_reap(w);
     if (dying > 0 || !LIST_EMPTY(&w->zombies))

@@ -292,6 +292,34 @@ void env_clone_answered(struct warden *w, const struct template_event *event)
         kill_process(env);
 }
 
+/* It did not answer, so the clone may or may not exist, in a sandbox that is thrown away; once more, then. */
+void env_template_died(struct env *env, const struct error *why)
+{
+    struct warden *w = env->warden;
+    if (env->retried || env->killed) {
+        env_refuse(env, why);
+        return;
+    }
+    if (env->state == ENV_CLONING) {
+        env->retried = true;
+        blank_kit_free(w, &env->kit);
+        env->state = ENV_WAITING;
+        TAILQ_INSERT_HEAD(&w->waiting, env, in_waiting);
+    }
+    template_release(&env->template);
+    env->template = template_for(w, env);
+}
+
+bool env_has_pid(struct warden *w, pid_t pid)
+{
+    const struct env *env;
+    for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++)
+        LIST_FOREACH (env, &w->envs[i], in_bucket)
+            if (env->pid == pid)
+                return true;
+    return false;
+}
+
 void env_kill(struct warden *w, uint64_t id)
 {
     struct env *env = env_find(w, id);

@@ -61,6 +61,7 @@ struct env {
     struct warden *warden;
     uint64_t id;
     enum env_state state;
+    bool retried;          /* its template died when it was asked for the clone; it has been asked again */
     bool killed;           /* asked for while CLONING: ends as soon as it exists */
     bool exited, freezing; /* the exit is told only after the freeze was */
     int wait_status;
@@ -173,6 +174,8 @@ void env_kill(struct warden *w, uint64_t id);
 struct env *env_find(struct warden *w, uint64_t id);
 void env_advance_waiting(struct warden *w); /* something that starts wait for may be there now */
 void env_refuse(struct env *env, const struct error *why); /* answers the start with the error, and frees */
+void env_template_died(struct env *env, const struct error *why); /* it worked before */
+bool env_has_pid(struct warden *w, pid_t pid);
 void env_clone_answered(struct warden *w, const struct template_event *event);
 void env_freeze_done(struct env *env); /* the freeze was told: end it */
 void env_free_all(struct warden *w);
@@ -185,6 +188,7 @@ void template_release(struct template_entry **slot);                            
 void template_build_waiting(struct warden *w); /* there may be a blank for one */
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
+bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is being built */
 void template_free_all(struct warden *w);
 
 /* warden_pool.c: blank sandboxes. */
@@ -209,6 +213,7 @@ struct worker_job {
     bool finish; /* short, and to be finished even when everything else ends */
 };
 MUST_CHECK int worker_start(struct warden *w, const struct worker_job *job, struct error *err);
+bool worker_has_pid(struct warden *w, pid_t pid);
 void worker_end_all(struct warden *w);
 
 /* warden_snapshot.c: freezing, deleting, inspecting. */

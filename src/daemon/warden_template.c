@@ -46,6 +46,19 @@ void template_reap(struct warden *w)
     }
 }
 
+bool template_has_pid(struct warden *w, pid_t pid)
+{
+    const struct template_entry *t;
+    const struct zombie *zombie;
+    LIST_FOREACH (zombie, &w->zombies, entry)
+        if (zombie->pid == pid)
+            return true;
+    TAILQ_FOREACH (t, &w->templates, entry)
+        if (t->state == TEMPLATE_BUILDING || (t->template != NULL && template_pid(t->template) == pid))
+            return true;
+    return false;
+}
+
 /* It must have no users. */
 static void template_entry_free(struct template_entry *t)
 {
@@ -221,12 +234,10 @@ static void template_failed(struct template_entry *t, const struct error *why)
     struct env *env;
     t->dropping = true;
     while ((env = find_user(w, t)) != NULL) {
-        if (worked && env->state == ENV_WAITING) {
-            env->template = template_for(w, env);
-            t->users--;
-        } else {
+        if (worked)
+            env_template_died(env, why);
+        else
             env_refuse(env, why);
-        }
     }
 }
 

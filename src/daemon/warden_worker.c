@@ -91,6 +91,15 @@ int worker_start(struct warden *w, const struct worker_job *job, struct error *e
     return -1;
 }
 
+bool worker_has_pid(struct warden *w, pid_t pid)
+{
+    const struct worker *worker;
+    LIST_FOREACH (worker, &w->workers, entry)
+        if (worker->pid == pid)
+            return true;
+    return false;
+}
+
 void worker_end_all(struct warden *w)
 {
     struct worker *next;
