@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 
+import pytest
 from botocore.exceptions import ClientError
 
 import harness
@@ -75,3 +76,18 @@ def test_idle_environments_are_reclaimed(new_daemon, make_function):
     import time
     time.sleep(1.5)
     harness.wait_until(lambda: function.call() == 1 or time.sleep(1.5), "a new environment")
+
+
+def test_one_function_leaves_room_for_others(new_daemon, make_function):
+    daemon = new_daemon(arguments=["--function-concurrency", "1"]).start()
+    slow = make_function("import time\ndef handler(e, c): time.sleep(2); return e", on=daemon, Timeout=30)
+    other = make_function("def handler(e, c): return e", on=daemon)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(slow.call, 1)
+        harness.wait_until(lambda: daemon.get("/thaw/v1/status")["in_flight"] == 1, "the call to run")
+        with pytest.raises(ClientError) as caught:
+            slow.call(2)
+        assert caught.value.response["Error"]["Code"] == "TooManyRequestsException"
+        assert caught.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
+        assert other.call(3) == 3
+        assert running.result() == 1

@@ -23,10 +23,14 @@ def test_an_event_is_accepted_and_runs(make_function):
     harness.wait_until(lambda: "ran one" in ran(function), "the event to run")
 
 
-def test_a_failing_event_is_tried_again(make_function):
-    function = make_function("def handler(event, context):\n    print('ran', event)\n    raise ValueError('no')")
-    function.raw("twice", InvocationType="Event")
-    harness.wait_until(lambda: ran(function).count("ran twice") >= 2, "a second attempt", 200)
+def test_a_failing_event_is_tried_twice_more(new_daemon, make_function):
+    daemon = new_daemon(arguments=["--event-retry-ms", "100"]).start()
+    function = make_function("def handler(event, context):\n    print('ran', event)\n    raise ValueError('no')", on=daemon)
+    function.raw("again", InvocationType="Event")
+    harness.wait_until(lambda: ran(function).count("ran again") >= 3, "the second retry")
+    function.raw("later", InvocationType="Event")
+    harness.wait_until(lambda: ran(function).count("ran later") >= 3, "the other's second retry")
+    assert ran(function).count("ran again") == 3, "three attempts, and no more"
 
 
 def test_too_large_an_event(make_function):

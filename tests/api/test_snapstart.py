@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 
 import harness
 
@@ -331,3 +332,21 @@ def test_a_provided_runtime_is_frozen_too(make_function, tmp_path):
         assert "RESTORE_START" in function.raw(None, version, LogType="Tail")["Log"]
         answer = function.raw(None, version, LogType="Tail")
         assert "RESTORE_START" not in answer["Log"] and "FunctionError" not in answer
+
+
+def test_a_hook_that_does_not_end_after(make_function):
+    function = make_function("""
+import time
+from snapshot_restore_py import register_after_restore
+@register_after_restore
+def hang():
+    time.sleep(1000)
+def handler(e, c):
+    return 1
+""", snap_start=True)
+    version = function.publish()
+    function.evict(version)
+    with pytest.raises(ClientError) as caught:
+        function.call(None, version)
+    assert caught.value.response["Error"]["Code"] == "SnapStartTimeoutException"
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 408
