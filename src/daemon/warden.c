@@ -25,8 +25,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DRAIN_GRACE_SECONDS 5 /* more than the front gives itself */
-#define LAST_TICKS_MAX 1000   /* of LAST_TICK_US each: how long dying sandboxes are waited for at the end */
+#define DRAIN_GRACE_SECONDS 5     /* more than the front gives itself */
+#define IMPATIENCE_NS 1000000000u /* between two signals, for the second to mean "at once" */
+#define LAST_TICKS_MAX 1000 /* of LAST_TICK_US each: how long dying sandboxes are waited for at the end */
 #define LAST_TICK_US 5000
 
 /* A handler with an eventfd, and no blocked signals: what is blocked would be blocked in functions, too. */
@@ -95,7 +96,7 @@ void warden_front_ready(struct warden *w)
 static void drain_is_over(void *context)
 {
     struct warden *w = context;
-    log_warning("the front has not ended in time: killing it");
+    log_warning("the front has not ended yet: killing it");
     pidfd_send_signal(w->options->front_pidfd, SIGKILL, NULL, 0);
 }
 
@@ -106,10 +107,13 @@ static void stop_asked(void *context, uint32_t events)
     eventfd_t count;
     (void)!eventfd_read(signal_fd, &count);
     if (w->stopping) {
-        drain_is_over(w);
+        /* Asked again, by somebody who is impatient; not the same wish that came twice, as timeout(1) does it. */
+        if (clock_monotonic_ns() - w->stopping_ns >= IMPATIENCE_NS)
+            drain_is_over(w);
         return;
     }
     w->stopping = true;
+    w->stopping_ns = clock_monotonic_ns();
     log_info("stopping: waiting for running invocations, at most %u s", w->options->drain_seconds);
     role_notify("STOPPING=1\nSTATUS=Waiting for running invocations");
     pidfd_send_signal(w->options->front_pidfd, SIGTERM, NULL, 0);

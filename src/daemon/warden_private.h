@@ -154,6 +154,7 @@ struct warden {
     struct pool pool;
     uint64_t template_budget;
     bool front_ready, stopping, failed;
+    uint64_t stopping_ns; /* since */
     struct error failure; /* why it ends when nobody asked it to */
 };
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -127,6 +128,9 @@ def test_a_second_signal_ends_it_at_once(new_daemon, make_function):
     os.kill(front, 19)  # SIGSTOP: it will not end by itself
     daemon.process.terminate()
     harness.wait_until(lambda: "stopping" in daemon.log(), "the first signal to be seen")
+    daemon.process.terminate()  # at once: the same wish again
+    time.sleep(1.5)
+    assert daemon.process.poll() is None
     daemon.process.terminate()
     assert daemon.process.wait(harness.PATIENCE_S) == 1
     daemon.process = None
