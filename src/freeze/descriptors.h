@@ -132,6 +132,7 @@ MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, c
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
 MUST_CHECK int descriptors_restore_locks(struct descriptors *d, struct description *o, struct error *err);
+MUST_CHECK int freeze_refuse_ipc_objects(struct freeze *f, struct error *err); /* ipc.c */
 MUST_CHECK int descriptors_refuse_events(const struct freeze *f, struct error *err);
 void freeze_forget_descriptors(struct freeze *f);
 void socket_forget_table(void *sockets);

@@ -163,6 +163,8 @@ int freeze_shared_memory(struct freeze *f, struct error *err)
 {
     struct descriptors *d = f->descriptors;
     d->subject = -1;
+    if (freeze_refuse_ipc_objects(f, err) < 0)
+        return -1;
     for (size_t i = 0; i < f->mappings.count; i++) {
         const struct mapping *m = &f->mappings.list[i];
         if (m->shared && is_system_v(m))

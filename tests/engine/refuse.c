@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -49,6 +50,17 @@ static int attach_shared_memory(void)
     int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
     CHECK(id >= 0 && shmat(id, NULL, 0) != (void *)-1);
     return 0;
+}
+
+static int make_semaphores(void)
+{
+    return semget(IPC_PRIVATE, 3, IPC_CREAT | 0600);
+}
+
+static int make_message_queue(void)
+{
+    int fd = (int)syscall(SYS_mq_open, "queue", O_RDWR | O_CREAT, 0600, NULL);
+    return fd < 0 ? -1 : close(fd);
 }
 
 static int leave_event(void)
@@ -126,6 +138,8 @@ static const struct {
     {"lease", take_lease},
     {"api-unread", do_not_read},
     {"sysv-memory", attach_shared_memory},
+    {"semaphores", make_semaphores},
+    {"message-queue", make_message_queue},
     {"inotify-event", leave_event},
     {"tmp-too-big", fill_tmp},
     {"lost-right", send_closed},
