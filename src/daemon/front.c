@@ -73,6 +73,8 @@ static void too_large(void *context, struct http_exchange *exchange)
 static void request(void *context, struct http_exchange *exchange)
 {
     struct front *front = context;
+    if (front_browser_refused(exchange))
+        return;
     if (front_admin_owns(http_path(exchange)))
         front_admin_handle(front, exchange);
     else

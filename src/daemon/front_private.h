@@ -10,6 +10,7 @@
  *   front_snapshot.c  publish: initialise, freeze; and freeze anew
  *   front_event.c     the durable queue of Event invocations
  *   front_spec.c      command and variables of a runtime
+ *   front_browser.c   refuses requests that a page in a browser may have sent
  *   front_admin.c     /thaw/v1/
  */
 #pragma once
@@ -252,6 +253,9 @@ MUST_CHECK int front_spec_fill(struct front *front, const struct front_env *env,
 /* The runtimes of this host, for lambda_options; fills at most `max` names. */
 size_t front_spec_runtimes(char (*names)[32], size_t max);
 struct runtime_credentials front_spec_credentials(const struct front_env *env);
+
+/* front_browser.c: refuses (and answers) what a page in a browser may have sent. */
+bool front_browser_refused(struct http_exchange *exchange);
 
 /* front_admin.c */
 bool front_admin_owns(const char *path);
