@@ -15,7 +15,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define RUNTIMES_MAX 32
 #define CONNECTION_MEMORY 32768
 #define LAST_REPLIES_NS 20000000u /* for answers to leave before the connections are closed */
 
@@ -182,11 +181,8 @@ static int open_catalog(struct front *front, struct error *err)
 
 static int open_lambda(struct front *front, struct error *err)
 {
-    char names[RUNTIMES_MAX][32];
-    const char *runtimes[RUNTIMES_MAX];
-    size_t count = front_spec_runtimes(names, RUNTIMES_MAX);
-    for (size_t i = 0; i < count; i++)
-        runtimes[i] = names[i];
+    const char *runtimes[FRONT_RUNTIMES_MAX];
+    size_t count = front_spec_runtimes(front, runtimes);
     snprintf(front->base_url, sizeof front->base_url, "http://%s", front->options->listen_address);
     const struct lambda_backend backend = {
         .invoke = front_invoke,

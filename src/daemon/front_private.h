@@ -9,7 +9,8 @@
  *   front_report.c    the platform's log lines, and traces
  *   front_snapshot.c  publish: initialise, freeze; and freeze anew
  *   front_event.c     the durable queue of Event invocations
- *   front_spec.c      command and variables of a runtime
+ *   front_spec.c      command and variables of an environment
+ *   front_runtimes.c  the table of managed runtimes: what this host has, what each needs
  *   front_browser.c   refuses requests that a page in a browser may have sent
  *   front_admin.c     /thaw/v1/
  */
@@ -21,6 +22,7 @@
 #include "base/loop.h"
 #include "catalog/catalog.h"
 #include "daemon/front.h"
+#include "daemon/front_runtimes.h"
 #include "daemon/wire.h"
 #include "dispatch/dispatch.h"
 #include "http/http.h"
@@ -143,6 +145,8 @@ struct front {
     struct logs *logs;
     struct dispatch *dispatch;
     char base_url[128];
+    struct front_runtime runtimes[FRONT_RUNTIMES_MAX]; /* what this host has */
+    size_t runtime_count;
     int data_fd; /* readable */
     int signal_fd;
     struct loop_watch *signal_watch, *warden_watch;
@@ -250,8 +254,8 @@ void front_event_queued(void *front); /* of lambda_backend */
 /* Blocks of NUL-terminated strings for wire_env_start. ERROR_UNSUPPORTED: no such runtime here. */
 MUST_CHECK int front_spec_fill(struct front *front, const struct front_env *env, struct buffer *argv,
     struct buffer *variables, struct error *err);
-/* The runtimes of this host, for lambda_options; fills at most `max` names. */
-size_t front_spec_runtimes(char (*names)[32], size_t max);
+/* Finds this host's runtimes, for lambda_options; fills at most FRONT_RUNTIMES_MAX names, which live as the front. */
+size_t front_spec_runtimes(struct front *front, const char **names);
 struct runtime_credentials front_spec_credentials(const struct front_env *env);
 
 /* front_browser.c: refuses (and answers) what a page in a browser may have sent. */

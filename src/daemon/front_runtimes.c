@@ -1,0 +1,95 @@
+/* The table of managed runtimes. A family is one row of FAMILIES and the functions that the row names. */
+#include "daemon/front_runtimes.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Inside the sandbox: the folder runtimes/ of this project. */
+#define RUNTIME_DIR "/var/runtime"
+
+struct front_runtime_family {
+    const char *prefix, *suffix; /* of its runtimes' names, around the number */
+    unsigned first, last;        /* the numbers that are looked for */
+    bool (*find)(struct front_runtime *runtime);
+    void (*put_command)(const struct front_runtime *runtime, struct buffer *argv);
+    void (*put_variables)(
+        const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
+};
+
+/* Whether the program that was written into runtime->program is there. */
+static bool is_there(const struct front_runtime *runtime)
+{
+    return access(runtime->program, X_OK) == 0;
+}
+
+/* ---- python3.N ---- */
+
+static bool find_python(struct front_runtime *runtime)
+{
+    snprintf(runtime->program, sizeof runtime->program, "/usr/bin/python3.%u", runtime->number);
+    return is_there(runtime);
+}
+
+static void put_python_command(const struct front_runtime *runtime, struct buffer *argv)
+{
+    front_spec_put(argv, runtime->program);
+    front_spec_put(argv, RUNTIME_DIR "/python/bootstrap.py");
+}
+
+static void put_python_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block)
+{
+    (void)runtime;
+    front_spec_put_default(block, set, "PYTHONPATH", RUNTIME_DIR "/python");
+    front_spec_put_default(block, set, "LC_CTYPE", "C.UTF-8");
+}
+
+/* ---- the table ---- */
+
+static const struct front_runtime_family FAMILIES[] = {
+    {"python3.", "", 8, 30, find_python, put_python_command, put_python_variables},
+};
+
+size_t front_runtimes_find(struct front_runtime *found, size_t max)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < countof(FAMILIES); i++) {
+        const struct front_runtime_family *family = &FAMILIES[i];
+        for (unsigned number = family->first; number <= family->last && count < max; number++) {
+            struct front_runtime *runtime = &found[count];
+            runtime->family = family;
+            runtime->number = number;
+            snprintf(runtime->name, sizeof runtime->name, "%s%u%s", family->prefix, number, family->suffix);
+            if (family->find(runtime))
+                count++;
+        }
+    }
+    return count;
+}
+
+const struct front_runtime *front_runtimes_get(
+    const struct front_runtime *found, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(found[i].name, name) == 0)
+            return &found[i];
+    return NULL;
+}
+
+void front_runtimes_put_command(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *argv)
+{
+    /* The user's own program starts the runtime in our place, with our command line as its arguments. */
+    if (catalog_map_get(set, "AWS_LAMBDA_EXEC_WRAPPER")) {
+        front_spec_put(argv, "/bin/sh");
+        front_spec_put(argv, RUNTIME_DIR "/exec-wrapper.sh");
+    }
+    runtime->family->put_command(runtime, argv);
+}
+
+void front_runtimes_put_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block)
+{
+    runtime->family->put_variables(runtime, set, block);
+}

@@ -1,0 +1,41 @@
+/* The managed runtimes: which of them this host has, and how each one is started. Runs in the front. */
+#pragma once
+
+#include "base/bytes.h"
+#include "catalog/catalog.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define FRONT_RUNTIMES_MAX 32
+
+struct front_runtime_family;
+
+/* One runtime that was found on this host. Its program is below /usr, the folder of the host's that sandboxes show. */
+struct front_runtime {
+    char name[32];   /* "python3.11" */
+    unsigned number; /* 11: what tells the runtimes of a family apart */
+    char program[128];
+    const struct front_runtime_family *family;
+};
+
+/* Fills `found` with at most `max` runtimes. The host is looked at once, at start: this may read whole programs. */
+size_t front_runtimes_find(struct front_runtime *found, size_t max);
+
+/* The runtime of this name, NULL when the host does not have it. */
+const struct front_runtime *front_runtimes_get(
+    const struct front_runtime *found, size_t count, const char *name);
+
+/* Appends the command line, each argument with its NUL. */
+void front_runtimes_put_command(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *argv);
+
+/* Appends the family's own variables, save those that the function `set` itself. */
+void front_runtimes_put_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
+
+/* How front_spec.c and the families write "text\0", "name=value\0", and the latter unless it is `set`. */
+void front_spec_put(struct buffer *block, const char *text);
+void front_spec_put_pair(struct buffer *block, const char *name, const char *value);
+void front_spec_put_default(
+    struct buffer *block, const struct catalog_map *set, const char *name, const char *value);
