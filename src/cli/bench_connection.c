@@ -21,7 +21,7 @@ void bench_request_invoke(
 {
     CLEANUP_FREE char *path = invoke_path(target);
     buffer_printf(&request->wire,
-        "POST %s HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nX-Thaw-Trace: 1\r\n"
+        "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Thaw-Trace: 1\r\n"
         "Content-Length: %zu\r\n\r\n",
         path, payload.len);
     buffer_append(&request->wire, payload.data, payload.len);
@@ -29,7 +29,7 @@ void bench_request_invoke(
 
 void bench_request_status(struct bench_request *request)
 {
-    buffer_printf(&request->wire, "GET /thaw/v1/status HTTP/1.1\r\nHost: thaw\r\n\r\n");
+    buffer_printf(&request->wire, "GET /thaw/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
 }
 
 static int connect_to(const char *host, const char *port, struct error *err)
