@@ -399,7 +399,10 @@ static int read_all(struct descriptors *d, struct error *err)
 
 /* ---- what any description may have ---- */
 
-/* Who gets SIGIO for it, and whether. */
+#define release_call(d, number, ...) \
+    descriptors_mark(d, plan_call(&(d)->image->release_plan, number, __VA_ARGS__))
+
+/* Who gets SIGIO for it, and whether: at the very end, when every thread is there. */
 static int restore_owner(struct descriptors *d, struct description *o, struct error *err)
 {
     struct f_owner_ex owner = {0};
@@ -416,13 +419,13 @@ static int restore_owner(struct descriptors *d, struct description *o, struct er
         if (inner.pid == 0)
             return descriptors_refuse(d, o, err, "sends its signals to another process");
         uint64_t data = image_put(d->image, &inner, sizeof inner);
-        descriptors_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETOWN_EX), plan_data(data));
+        release_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETOWN_EX), plan_data(data));
     }
     if (signal_number > 0)
-        descriptors_call(
+        release_call(
             d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETSIG), plan_literal((uint64_t)signal_number));
     if (o->flags & O_ASYNC)
-        descriptors_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETFL),
+        release_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETFL),
             plan_literal((uint64_t)(o->flags & (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC))));
     return 0;
 }

@@ -38,6 +38,8 @@ int main(void)
     fill(big, sizeof big);
     CHECK_EQUAL(write(sized[1], big, sizeof big), sizeof big);
 
+    int packets[2];
+    CHECK(pipe2(packets, O_DIRECT) == 0);
     int twice[2], alone[2];
     char path[32];
     CHECK(pipe(twice) == 0 && pipe(alone) == 0);
@@ -79,6 +81,8 @@ int main(void)
         at += (size_t)n;
     }
     CHECK_EQUAL(read(both, got, sizeof got), 4);
+    CHECK(write(packets[1], "one", 3) == 3 && write(packets[1], "three", 5) == 5);
+    CHECK(read(packets[0], got, sizeof got) == 3 && read(packets[0], got, sizeof got) == 5);
     CHECK_EQUAL(write(twice[1], "1", 1), 1);
     CHECK_EQUAL(write(again, "2", 1), 1);
     CHECK_EQUAL(read(twice[0], got, sizeof got), 2);
