@@ -183,7 +183,7 @@ static int open_lambda(struct front *front, struct error *err)
 {
     const char *runtimes[FRONT_RUNTIMES_MAX];
     size_t count = front_spec_runtimes(front, runtimes);
-    snprintf(front->base_url, sizeof front->base_url, "http://%s", front->options->listen_address);
+    CLEANUP_FREE char *base_url = xasprintf("http://%s", front->options->listen_address);
     const struct lambda_backend backend = {
         .invoke = front_invoke,
         .event_queued = front_event_queued,
@@ -197,7 +197,7 @@ static int open_lambda(struct front *front, struct error *err)
             .catalog = front->catalog,
             .backend = &backend,
             .data_dir_fd = front->options->data_fd,
-            .base_url = front->base_url,
+            .base_url = base_url,
             .runtimes = runtimes,
             .runtime_count = count,
             .concurrency_limit = front->options->concurrency,

@@ -37,18 +37,18 @@ static void call_finish(struct front_call *call, struct front_env *env, struct l
 }
 
 /* An answer of the function itself: the environment goes on. The client's answer leaves before the log is
- * written, unless it carries the log. */
-static void call_answer(
-    struct front_call *call, struct lambda_outcome *outcome, const char *status, const char *error_type)
+ * written, unless it carries the log. A handler's own error is no failure of the environment: REPORT has no
+ * status. */
+static void call_answer(struct front_call *call, struct lambda_outcome *outcome)
 {
     struct front_env *env = call->env;
     call->answered_ns = clock_monotonic_ns();
     bool log_first = call->invocation->want_log_tail;
     if (log_first)
-        front_log_end(env, call, status, error_type);
+        front_log_end(env, call, NULL, NULL);
     call_finish(call, env, outcome);
     if (!log_first)
-        front_log_end(env, call, status, error_type);
+        front_log_end(env, call, NULL, NULL);
     front_env_answered(env);
     dispatch_call_finished(call->front->dispatch, &call->dispatch, clock_monotonic_ns());
     front_set_tick(call->front);
@@ -58,14 +58,13 @@ static void call_answer(
 void front_call_succeed(struct front_call *call, struct bytes body)
 {
     struct lambda_outcome outcome = {.kind = LAMBDA_OUTCOME_RESULT, .payload = body};
-    call_answer(call, &outcome, NULL, NULL);
+    call_answer(call, &outcome);
 }
 
-void front_call_function_error(struct front_call *call, struct bytes body, const char *error_type)
+void front_call_function_error(struct front_call *call, struct bytes body)
 {
     struct lambda_outcome outcome = {.kind = LAMBDA_OUTCOME_FUNCTION_ERROR, .payload = body};
-    (void)error_type; /* a handler's own error is no failure of the environment: REPORT has no status */
-    call_answer(call, &outcome, NULL, NULL);
+    call_answer(call, &outcome);
 }
 
 char *front_failure_body(const struct front_failure *failure, const char *request_id)
@@ -199,9 +198,9 @@ void front_call_submit(struct front_call *call)
 {
     struct front *front = call->front;
     call->env = NULL;
-    call->submitted_ns = clock_monotonic_ns();
     struct dispatch_pool *pool = call->version->pool;
-    if (dispatch_call_submit(front->dispatch, pool, &call->dispatch, call->submitted_ns) != DISPATCH_ACCEPTED)
+    if (dispatch_call_submit(front->dispatch, pool, &call->dispatch, clock_monotonic_ns()) !=
+        DISPATCH_ACCEPTED)
         refuse_rate(call);
     else
         front_set_tick(front);

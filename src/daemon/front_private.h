@@ -77,7 +77,7 @@ struct front_version {
     uint32_t build_envs;                  /* environments that build for it, also those that are ending */
     TAILQ_ENTRY(front_version) in_builds; /* waiting for its turn */
     bool build_waits;
-    bool retired, deleted;
+    bool retired;
     bool replaced; /* its snapshot failed to thaw and was made anew, and has not thawed since */
 };
 
@@ -116,7 +116,7 @@ struct front_call {
     struct lambda_invocation *invocation;
     char request_id[37]; /* outlives the invocation, for END and REPORT */
     struct front_env *env;
-    uint64_t submitted_ns, delivered_ns, answered_ns;
+    uint64_t delivered_ns, answered_ns;
 };
 
 struct front_failure {
@@ -144,10 +144,8 @@ struct front {
     struct lambda_api *lambda;
     struct logs *logs;
     struct dispatch *dispatch;
-    char base_url[128];
     struct front_runtime runtimes[FRONT_RUNTIMES_MAX]; /* what this host has */
     size_t runtime_count;
-    int data_fd; /* readable */
     int signal_fd;
     struct loop_watch *signal_watch, *warden_watch;
     STAILQ_HEAD(, front_packet) warden_queue;
@@ -219,7 +217,7 @@ void front_call_delivered(struct front_call *call);
 /* Answers the call. `env` (may be NULL) is where its log lines go. The record is freed: the dispatcher must
  * have let go of it, or is told here: `finished` or `broke` the environment that serves it. */
 void front_call_succeed(struct front_call *call, struct bytes body);
-void front_call_function_error(struct front_call *call, struct bytes body, const char *error_type);
+void front_call_function_error(struct front_call *call, struct bytes body);
 void front_call_break(struct front_call *call, const struct front_failure *failure);
 void front_call_lose(struct front_call *call, struct front_env *env, const struct front_failure *failure);
 void front_call_refuse(struct front_call *call, const struct front_failure *failure);

@@ -89,7 +89,6 @@ static void version_retire(struct front_version *version, bool deleted)
     if (version->retired)
         return;
     version->retired = true;
-    version->deleted = deleted;
     if (version->build_waits) {
         version->build_waits = false;
         TAILQ_REMOVE(&front->builds, version, in_builds);

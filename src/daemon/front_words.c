@@ -33,9 +33,10 @@ static void on_invocation_error(
     void *context, const char *request_id, struct bytes body, const char *error_type)
 {
     (void)request_id;
+    (void)error_type;
     struct front_env *env = context;
     if (env->state == FRONT_ENV_SERVING)
-        front_call_function_error(env->call, body, error_type);
+        front_call_function_error(env->call, body);
 }
 
 static void on_init_error(void *context, struct bytes body, const char *error_type)
@@ -71,8 +72,7 @@ static void on_response_too_large(void *context, const char *request_id, uint64_
                   "\"Response payload size (%llu bytes) exceeded maximum allowed payload "
                   "size (%d bytes).\"}",
             (unsigned long long)len, LIMIT_PAYLOAD_BYTES);
-    front_call_function_error(
-        env->call, (struct bytes){(const uint8_t *)body, strlen(body)}, "Function.ResponseSizeTooLarge");
+    front_call_function_error(env->call, (struct bytes){(const uint8_t *)body, strlen(body)});
 }
 
 static const struct runtime_callbacks runtime_callbacks = {
