@@ -57,7 +57,12 @@ echo 'def handler(event, context): return None' >"$work/empty-python/app.py"
 (cd "$work/empty-python" && zip -q -X "$work/empty-python.zip" app.py)
 gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" examples/provided-c/bootstrap.c
 (cd "$work/empty-c" && zip -q -X "$work/empty-c.zip" bootstrap)
+# The same pets, but each call takes a second, so that as many clones are alive as there are calls.
+printf 'import app, time\ndef handler(event, context):\n    answer = app.handler(event, context)\n    time.sleep(1)\n    return answer\n' \
+    >"$work/slow.py"
+(cp "$work/pets.zip" "$work/slow-pets.zip" && cd "$work" && zip -q -X slow-pets.zip slow.py)
 deploy pets "$runtime" app.handler "$work/pets.zip"
+deploy slow-pets "$runtime" slow.handler "$work/slow-pets.zip"
 deploy empty-python "$runtime" app.handler "$work/empty-python.zip"
 deploy empty-c provided.al2023 none "$work/empty-c.zip"
 
@@ -76,7 +81,7 @@ ab -q -n 1000 -c 50 -k -p examples/python-pets/event.json -T application/json \
 printf '```\n'
 
 printf '\n### Memory of one more idle clone of python-pets\n\n```\n'
-/usr/bin/python3 bench/clone_memory.py "$server" pets 1 examples/python-pets/event.json
+/usr/bin/python3 bench/clone_memory.py "$server" slow-pets 1 examples/python-pets/event.json
 printf '```\n'
 
 if [ "$thaws" -gt 0 ]; then

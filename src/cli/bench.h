@@ -49,9 +49,9 @@ struct bench_connection {
 struct bench_request {
     struct buffer wire;
 };
-void bench_request_invoke(
-    struct bench_request *request, const struct cli_target *target, struct bytes payload);
-void bench_request_status(struct bench_request *request);
+void bench_request_invoke(struct bench_request *request, const char *endpoint,
+    const struct cli_target *target, struct bytes payload);
+void bench_request_status(struct bench_request *request, const char *endpoint);
 
 /* Connects to the endpoint and exchanges one request for the server's status, so that the connection is in
  * use. `fd` is -1 after an error. */

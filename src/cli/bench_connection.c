@@ -16,20 +16,27 @@
 #define HEAD_BYTES_MAX 65536
 #define REPLY_WAIT_MS 920000 /* a little more than the longest time-out of a function */
 
-void bench_request_invoke(
-    struct bench_request *request, const struct cli_target *target, struct bytes payload)
+/* "127.0.0.1:8429" of "http://127.0.0.1:8429". */
+static const char *authority_of(const char *endpoint)
+{
+    const char *scheme_end = strstr(endpoint, "://");
+    return scheme_end ? scheme_end + 3 : endpoint;
+}
+
+void bench_request_invoke(struct bench_request *request, const char *endpoint,
+    const struct cli_target *target, struct bytes payload)
 {
     CLEANUP_FREE char *path = invoke_path(target);
     buffer_printf(&request->wire,
-        "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Thaw-Trace: 1\r\n"
+        "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nX-Thaw-Trace: 1\r\n"
         "Content-Length: %zu\r\n\r\n",
-        path, payload.len);
+        path, authority_of(endpoint), payload.len);
     buffer_append(&request->wire, payload.data, payload.len);
 }
 
-void bench_request_status(struct bench_request *request)
+void bench_request_status(struct bench_request *request, const char *endpoint)
 {
-    buffer_printf(&request->wire, "GET /thaw/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    buffer_printf(&request->wire, "GET /thaw/v1/status HTTP/1.1\r\nHost: %s\r\n\r\n", authority_of(endpoint));
 }
 
 static int connect_to(const char *host, const char *port, struct error *err)
@@ -52,7 +59,7 @@ static int connect_to(const char *host, const char *port, struct error *err)
 int bench_connect(struct bench_connection *connection, const char *endpoint, struct error *err)
 {
     *connection = (struct bench_connection){.fd = -1};
-    const char *host = strncmp(endpoint, "http://", 7) == 0 ? endpoint + 7 : endpoint;
+    const char *host = authority_of(endpoint);
     size_t host_len = strcspn(host, ":/");
     CLEANUP_FREE char *name = xstrndup(host, host_len);
     CLEANUP_FREE char *port = host[host_len] == ':'
@@ -62,7 +69,7 @@ int bench_connect(struct bench_connection *connection, const char *endpoint, str
     if (connection->fd < 0)
         return -1;
     struct bench_request status = {0};
-    bench_request_status(&status);
+    bench_request_status(&status, endpoint);
     int result = bench_exchange(connection, &status, err);
     buffer_free(&status.wire);
     return result;

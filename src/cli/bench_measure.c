@@ -144,8 +144,8 @@ static int measure_all(struct bench *bench, const struct bench_request *request,
 int bench_measure(struct bench *bench, struct error *err)
 {
     struct bench_request request = {0}, cold_request = {0};
-    bench_request_invoke(&request, &bench->version, bench->payload);
-    bench_request_invoke(&cold_request, &bench->latest, bench->payload);
+    bench_request_invoke(&request, bench->options->endpoint, &bench->version, bench->payload);
+    bench_request_invoke(&cold_request, bench->options->endpoint, &bench->latest, bench->payload);
     int result = measure_all(bench, &request, &cold_request, err);
     bench_progress(NULL, 0, 0);
     buffer_free(&request.wire);
