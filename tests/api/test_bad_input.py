@@ -216,3 +216,11 @@ def test_any_other_address_is_refused(new_daemon):
                               text=True, timeout=60)
         assert done.returncode != 0
         assert "loopback" in done.stderr
+
+
+def test_names_that_are_not_ours(server):
+    """A web page that a browser loaded under another name must not reach the server (DNS rebinding)."""
+    status, _, body = server.request("GET", "/thaw/v1/status", headers={"Host": "evil.example"})
+    assert status == 403, body
+    for host in [f"localhost:{server.port}", f"127.0.0.1:{server.port}"]:
+        assert server.request("GET", "/thaw/v1/status", headers={"Host": host})[0] == 200
