@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define DEPTH_MAX 4 /* function, year, month, day */
+#define REMOVED_AT_A_TIME 4
 
 void logs_files_free(struct logs_files *files)
 {
@@ -122,24 +123,40 @@ static void remove_empty_folders(const struct logs *logs, const char *path)
 
 void logs_disk_prune(struct logs *logs, struct logs_function *function)
 {
-    struct logs_files files = {0};
-    logs_disk_list(logs, function->name, &files);
-    logs_files_sort(&files);
+    struct logs_files *files = &function->doomed;
+    if (files->count > 0)
+        return; /* the last choice is still being removed */
+    logs_disk_list(logs, function->name, files);
+    logs_files_sort(files);
     uint64_t bytes = 0, bytes_goal = logs->options.function_bytes / 10 * 9;
-    uint32_t count = (uint32_t)files.count, count_goal = logs->options.function_files / 10 * 9;
-    for (size_t i = 0; i < files.count; i++)
-        bytes += files.items[i].bytes;
-    for (size_t i = 0; i < files.count && (bytes > bytes_goal || count > count_goal); i++) {
-        const struct logs_file *file = &files.items[i];
-        if (file_is_open(logs, function, file->path) || unlinkat(logs->dir_fd, file->path, 0) < 0)
+    uint32_t count = (uint32_t)files->count, count_goal = logs->options.function_files / 10 * 9;
+    for (size_t i = 0; i < files->count; i++)
+        bytes += files->items[i].bytes;
+    size_t doomed = 0;
+    for (size_t i = 0; i < files->count && (bytes > bytes_goal || count > count_goal); i++) {
+        if (file_is_open(logs, function, files->items[i].path))
             continue;
-        bytes -= file->bytes;
+        bytes -= files->items[i].bytes;
         count--;
-        remove_empty_folders(logs, file->path);
+        files->items[doomed++] = files->items[i];
     }
+    files->count = doomed;
     function->bytes = bytes;
     function->files = count;
-    logs_files_free(&files);
+}
+
+static void remove_doomed(struct logs *logs, struct logs_function *function, size_t most)
+{
+    struct logs_files *files = &function->doomed;
+    for (; most > 0 && function->doomed_gone < files->count; most--) {
+        const char *path = files->items[function->doomed_gone++].path;
+        if (unlinkat(logs->dir_fd, path, 0) == 0)
+            remove_empty_folders(logs, path);
+    }
+    if (function->doomed_gone < files->count)
+        return;
+    logs_files_free(files);
+    function->doomed_gone = 0;
 }
 
 void logs_disk_forget(struct logs *logs, const char *function)
@@ -226,4 +243,5 @@ void logs_disk_write(struct logs_stream *stream)
         file_rotate(stream);
     if (stream->function->bytes > logs->options.function_bytes)
         logs_disk_prune(logs, stream->function);
+    remove_doomed(logs, stream->function, REMOVED_AT_A_TIME);
 }

@@ -10,6 +10,16 @@
 #define LOGS_PATH_BYTES 256        /* function/stream.1.log */
 #define LOGS_NAME_BYTES 65         /* of a function or a version, with its NUL */
 
+/* Files on disk, with a path below the logs' folder. */
+struct logs_file {
+    char path[LOGS_PATH_BYTES]; /* below the logs' folder */
+    uint64_t bytes, modified_ns;
+};
+struct logs_files {
+    struct logs_file *items;
+    size_t count, capacity;
+};
+
 /* What is on disk of one function, as far as we know: exact after a scan, kept up as we write. */
 struct logs_function {
     LIST_ENTRY(logs_function) entry;
@@ -17,6 +27,9 @@ struct logs_function {
     uint64_t bytes;
     uint32_t files;
     uint32_t streams; /* open */
+    /* Chosen to go and no longer counted: removed a few at a time, as removing many stops the server's loop. */
+    struct logs_files doomed;
+    size_t doomed_gone; /* how many of them are removed already */
 };
 
 struct logs_stream {
@@ -56,21 +69,13 @@ struct logs {
 };
 
 /* disk.c */
-struct logs_file {
-    char path[LOGS_PATH_BYTES]; /* below the logs' folder */
-    uint64_t bytes, modified_ns;
-};
-struct logs_files {
-    struct logs_file *items;
-    size_t count, capacity;
-};
 void logs_files_free(struct logs_files *files);
 /* All files of a function, in no order. A function without a folder has none. */
 void logs_disk_list(const struct logs *logs, const char *function, struct logs_files *files);
 void logs_files_sort(struct logs_files *files); /* the oldest first */
 /* Count what is there. */
 void logs_disk_scan(struct logs *logs, struct logs_function *function);
-/* Remove the oldest files until a tenth below the limits. Open streams' current files stay. */
+/* Choose the oldest files to go, until a tenth below the limits. Open streams' current files stay. */
 void logs_disk_prune(struct logs *logs, struct logs_function *function);
 /* Write out what the stream has buffered: opens, rotates, prunes. What cannot be written is dropped. */
 void logs_disk_write(struct logs_stream *stream);

@@ -49,6 +49,7 @@ void logs_close(struct logs *logs)
     while (!LIST_EMPTY(&logs->functions)) {
         struct logs_function *function = LIST_FIRST(&logs->functions);
         LIST_REMOVE(function, entry);
+        logs_files_free(&function->doomed);
         free(function);
     }
     close(logs->dir_fd);
