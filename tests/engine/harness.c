@@ -199,14 +199,16 @@ static void __attribute__((noreturn)) freeze_worker(const struct original *o, in
     };
     struct image image = {0};
     struct buffer manifest = {0};
-    if (freeze_process(&request, &image, &err) == 0 && image_stamp_machine(&image, &err) == 0) {
+    int status = 1;
+    if (freeze_process(&request, &image, &err) == 0) {
         image_encode(&manifest, &image);
-        if (fd_write_all(out, manifest.data, manifest.len, &err) == 0)
-            _exit(0);
+        status = fd_write_all(out, manifest.data, manifest.len, &err) == 0 ? 0 : 2;
+    } else if (fd_write_all(out, err.text, strlen(err.text), &err) < 0) {
+        status = 2;
     }
-    if (fd_write_all(out, err.text, strlen(err.text), &err) < 0)
-        _exit(2);
-    _exit(1);
+    image_free(&image);
+    buffer_free(&manifest);
+    exit(status); /* not _exit: a sanitizer may have something to say about leaks */
 }
 
 /* Freezes the original, and kills it. Returns false when the freeze failed; the text is then in `out`. */
@@ -543,6 +545,8 @@ int main(int argc, char **argv)
         if (!strstr((char *)manifest.data, options.refuse))
             fail("the freeze refused with other words", (char *)manifest.data);
         printf("# %s\nok %s\n", (char *)manifest.data, options.argv[0]);
+        buffer_free(&manifest);
+        close(pages);
         return 0;
     }
     if (!frozen)

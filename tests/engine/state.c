@@ -82,7 +82,8 @@ int main(int argc, char **argv)
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0 && setrlimit(RLIMIT_CORE, &core) == 0);
     CHECK(setenv("CHANGED", "yes", 1) == 0);
     CHECK(prctl(PR_SET_NAME, "renamed") == 0);
-    CHECK(setpriority(PRIO_PROCESS, 0, 5) == 0);
+    int nice_value = getpriority(PRIO_PROCESS, 0) + 2;
+    CHECK(setpriority(PRIO_PROCESS, 0, nice_value) == 0);
     put_proc_text("/proc/self/coredump_filter", "0x17");
     put_proc_text("/proc/self/oom_score_adj", "321");
     strcpy(local, "the first thread's");
@@ -114,7 +115,7 @@ int main(int argc, char **argv)
     CHECK(getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur == 0 && now.rlim_max == 0);
     CHECK(strcmp(getenv("CHANGED"), "yes") == 0 && strcmp(getenv("LANG"), "C.UTF-8") == 0);
     CHECK(prctl(PR_GET_NAME, path) == 0 && strcmp(path, "renamed") == 0);
-    CHECK_EQUAL(getpriority(PRIO_PROCESS, 0), 5);
+    CHECK_EQUAL(getpriority(PRIO_PROCESS, 0), nice_value);
     CHECK(sched_getaffinity(0, sizeof cpus_now, &cpus_now) == 0 && CPU_EQUAL(&cpus, &cpus_now));
     CHECK(getauxval(AT_SYSINFO_EHDR) == vdso && getauxval(AT_RANDOM) == random_at);
     ssize_t len = readlink("/proc/self/exe", path, sizeof path);
