@@ -304,8 +304,9 @@ static int list_numbers(struct descriptors *d, int **numbers, size_t *count, str
     closedir(folder);
     if (*count > 0)
         qsort(*numbers, *count, sizeof **numbers, compare_numbers);
-    if (*count >= IMAGE_DESCRIPTORS_MAX)
-        return tracee_refuse(&d->f->tracee, err, "it has %zu descriptors open", *count);
+    if (*count > 0 && (*numbers)[*count - 1] + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
+        return tracee_refuse(&d->f->tracee, err, "it has a descriptor %d, and no more than %d can be frozen",
+            (*numbers)[*count - 1], IMAGE_DESCRIPTORS_MAX);
     return 0;
 }
 

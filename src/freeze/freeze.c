@@ -34,6 +34,19 @@ static void note_clocks(struct image *image)
     image->wall_ms = clock_wall_ms();
 }
 
+/* What a decoder would not take back is refused now, while somebody can be told. */
+static int check_sizes(const struct freeze *f, struct error *err)
+{
+    const struct image *image = f->image;
+    if (image->data.len > IMAGE_DATA_MAX)
+        return tracee_refuse(&f->tracee, err,
+            "what waits in its pipes and sockets is more than %u MiB in all", IMAGE_DATA_MAX >> 20);
+    if (image->template_plan.count > IMAGE_OPS_MAX || image->process_plan.count > IMAGE_OPS_MAX)
+        return tracee_refuse(
+            &f->tracee, err, "it takes more than %u operations to make it again", IMAGE_OPS_MAX);
+    return 0;
+}
+
 /* The order matters: mappings are read before a scratch page is added to them, the sandbox is entered before
  * anything is opened in it, pages come before the contents of files in the stream, /tmp is filled before the
  * working folder or a descriptor may be in it, and shared memory may be of descriptors. */
@@ -44,7 +57,8 @@ static int freeze_parts(struct freeze *f, struct error *err)
     f->image->pid = f->tracee.inner_pid;
     plan_sandbox_entry(f);
     if (freeze_memory(f, err) < 0 || freeze_tmp_files(f, err) < 0 || freeze_process_state(f, err) < 0 ||
-        freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0)
+        freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0 ||
+        check_sizes(f, err) < 0)
         return -1;
     note_clocks(f->image);
     return 0;

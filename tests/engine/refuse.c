@@ -63,6 +63,18 @@ static int make_message_queue(void)
     return fd < 0 ? -1 : close(fd);
 }
 
+static int fill_sockets(void)
+{
+    static char block[100000];
+    for (int i = 0; i < 400; i++) {
+        int pair[2];
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+        CHECK_EQUAL(write(pair[0], block, sizeof block), sizeof block);
+        CHECK_EQUAL(write(pair[1], block, sizeof block), sizeof block);
+    }
+    return 0;
+}
+
 static int leave_event(void)
 {
     int fd = inotify_init1(0);
@@ -138,6 +150,7 @@ static const struct {
     {"lease", take_lease},
     {"api-unread", do_not_read},
     {"sysv-memory", attach_shared_memory},
+    {"full-sockets", fill_sockets},
     {"semaphores", make_semaphores},
     {"message-queue", make_message_queue},
     {"inotify-event", leave_event},
