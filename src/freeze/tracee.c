@@ -60,7 +60,8 @@ static int read_inner_id(const struct tracee *t, const char *path, pid_t *inner,
 }
 
 /* After PTRACE_INTERRUPT: wait until the thread is in its trap. A signal that was on its way stops it first;
- * it is let through (its handler is entered, as it would be without us), and the trap follows at once. */
+ * it is let through (its handler is entered, as it would be without us). Such a stop may have used up the
+ * interrupt (any trap clears a pending one), so that another is asked for; the trap then follows at once. */
 static int wait_for_trap(pid_t tid, struct error *err)
 {
     for (int tries = 0; tries < 200; tries++) {
@@ -74,7 +75,7 @@ static int wait_for_trap(pid_t tid, struct error *err)
                 return 0;
             return error_set(err, ERROR_UNSUPPORTED, "thread %d is stopped by a job control signal", tid);
         }
-        if (ptrace(PTRACE_CONT, tid, 0, WSTOPSIG(status)) < 0)
+        if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || ptrace(PTRACE_CONT, tid, 0, WSTOPSIG(status)) < 0)
             return error_system(err, "cannot let a signal through to thread %d", tid);
     }
     return error_set(err, ERROR_UNSUPPORTED, "thread %d gets signals faster than it can be stopped", tid);
