@@ -12,7 +12,8 @@ struct front_runtime_family {
     const char *prefix, *suffix; /* of its runtimes' names, around the number */
     unsigned first, last;        /* the numbers that are looked for */
     bool (*find)(struct front_runtime *runtime);
-    void (*put_command)(const struct front_runtime *runtime, struct buffer *argv);
+    void (*put_command)(
+        const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
     void (*put_variables)(
         const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
 };
@@ -31,8 +32,10 @@ static bool find_python(struct front_runtime *runtime)
     return is_there(runtime);
 }
 
-static void put_python_command(const struct front_runtime *runtime, struct buffer *argv)
+static void put_python_command(
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
 {
+    (void)config;
     front_spec_put(argv, runtime->program);
     front_spec_put(argv, RUNTIME_DIR "/python/bootstrap.py");
 }
@@ -49,6 +52,7 @@ static void put_python_variables(
 
 static const struct front_runtime_family FAMILIES[] = {
     {"python3.", "", 8, 30, find_python, put_python_command, put_python_variables},
+    {"nodejs", ".x", 18, 40, front_node_find, front_node_put_command, front_node_put_variables},
 };
 
 size_t front_runtimes_find(struct front_runtime *found, size_t max)
@@ -78,14 +82,14 @@ const struct front_runtime *front_runtimes_get(
 }
 
 void front_runtimes_put_command(
-    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *argv)
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
 {
     /* The user's own program starts the runtime in our place, with our command line as its arguments. */
-    if (catalog_map_get(set, "AWS_LAMBDA_EXEC_WRAPPER")) {
+    if (catalog_map_get(&config->environment, "AWS_LAMBDA_EXEC_WRAPPER")) {
         front_spec_put(argv, "/bin/sh");
         front_spec_put(argv, RUNTIME_DIR "/exec-wrapper.sh");
     }
-    runtime->family->put_command(runtime, argv);
+    runtime->family->put_command(runtime, config, argv);
 }
 
 void front_runtimes_put_variables(

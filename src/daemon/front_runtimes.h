@@ -28,7 +28,7 @@ const struct front_runtime *front_runtimes_get(
 
 /* Appends the command line, each argument with its NUL. */
 void front_runtimes_put_command(
-    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *argv);
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
 
 /* Appends the family's own variables, save those that the function `set` itself. */
 void front_runtimes_put_variables(
@@ -39,3 +39,10 @@ void front_spec_put(struct buffer *block, const char *text);
 void front_spec_put_pair(struct buffer *block, const char *name, const char *value);
 void front_spec_put_default(
     struct buffer *block, const struct catalog_map *set, const char *name, const char *value);
+
+/* The Node family, a row of the table: the host's /usr/bin/node-N, or its /usr/bin/node when that is a Node N. */
+bool front_node_find(struct front_runtime *runtime);
+void front_node_put_command(
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_node_put_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);

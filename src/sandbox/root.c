@@ -43,7 +43,9 @@ static const struct {
     const char *path, *target;
 } links[] = {{"dev/fd", "/proc/self/fd"}, {"dev/stdin", "/proc/self/fd/0"}, {"dev/stdout", "/proc/self/fd/1"},
     {"dev/stderr", "/proc/self/fd/2"}, {"etc/mtab", "/proc/self/mounts"},
-    {"etc/os-release", "../usr/lib/os-release"}};
+    {"etc/os-release", "../usr/lib/os-release"},
+    /* Node looks for what a module imports in the folders above the module, and nowhere else. */
+    {"var/node_modules", "runtime/node/node_modules"}};
 
 static const struct {
     const char *path, *text;
