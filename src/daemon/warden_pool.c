@@ -43,7 +43,7 @@ static int open_pipe(int *read_end, int *write_end, struct error *err)
     return 0;
 }
 
-static int finish_kit(struct blank_kit *kit, struct error *err)
+static int finish_kit(const struct warden_options *o, struct blank_kit *kit, struct error *err)
 {
     if (sandbox_prepare_finish(kit->sandbox, err) < 0)
         return -1;
@@ -52,6 +52,9 @@ static int finish_kit(struct blank_kit *kit, struct error *err)
         return -1;
     if (open_pipe(&kit->log_read, &kit->log_write, err) < 0)
         return -1;
+    /* So that the function may open /dev/stdout, which is this pipe, by its name. */
+    if (fchown(kit->log_write, o->sandbox_uid, o->sandbox_gid) < 0)
+        return error_system(err, "cannot give the log pipe to the sandbox's user");
     return open_pipe(&kit->report_read, &kit->report_write, err);
 }
 
@@ -72,7 +75,7 @@ static void blank_is_ready(void *context, uint32_t events)
     loop_unwatch(&blank->watch);
     TAILQ_REMOVE(&pool->preparing, blank, entry);
     pool->preparing_count--;
-    if (finish_kit(&blank->kit, &err) < 0) {
+    if (finish_kit(w->options, &blank->kit, &err) < 0) {
         free_blank(w, blank);
         note_failure(w, &err);
     } else {

@@ -31,6 +31,15 @@ def test_the_tail_of_a_cold_start_and_a_warm_one(make_function):
     assert "LogResult" not in function.raw()
 
 
+def test_standard_output_can_be_opened_by_its_name(make_function):
+    function = make_function("def handler(e, c):\n    print('by name', file=open('/dev/stdout', 'w'))\n"
+                             "    print('also', file=open('/dev/stderr', 'w')); return 1", snap_start=True)
+    function.publish()
+    for version in (None, "1"):
+        log = function.raw(version=version, LogType="Tail")["Log"]
+        assert "by name" in log and "also" in log
+
+
 def test_the_tail_is_the_last_4_kb(make_function):
     function = make_function("def handler(e, c):\n    for i in range(2000): print('line', i)\n    return 1")
     log = function.raw(LogType="Tail")["Log"]
