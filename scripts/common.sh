@@ -60,6 +60,7 @@ build_into() {
     # What makes the clones of a Node function unique.
     [ runtimes/node/unique.node -nt runtimes/node/unique.c ] ||
         cc -std=c17 -Wall -Wextra -O2 -shared -fPIC -o runtimes/node/unique.node runtimes/node/unique.c
+    runtimes/java/build.sh # nothing, where there is no JDK
     # Functions see the bootstrap read-only, so what compiling it takes would be lost at every cold start.
     for python in /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do
         [ ! -x "$python" ] || "$python" -m compileall -q runtimes/python

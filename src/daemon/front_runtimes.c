@@ -53,6 +53,7 @@ static void put_python_variables(
 static const struct front_runtime_family FAMILIES[] = {
     {"python3.", "", 8, 30, find_python, put_python_command, put_python_variables},
     {"nodejs", ".x", 18, 40, front_node_find, front_node_put_command, front_node_put_variables},
+    {"java", "", 11, 40, front_java_find, front_java_put_command, front_java_put_variables},
 };
 
 size_t front_runtimes_find(struct front_runtime *found, size_t max)

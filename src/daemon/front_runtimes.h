@@ -46,3 +46,10 @@ void front_node_put_command(
     const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
 void front_node_put_variables(
     const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
+
+/* The Java family, a row of the table. Its program is JDK/bin/java of the first JDK that has the version. */
+bool front_java_find(struct front_runtime *runtime);
+void front_java_put_command(
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_java_put_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);

@@ -1,0 +1,200 @@
+package thaw.runtime;
+
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.Collection;
+import java.util.List;
+import java.util.Map;
+import thaw.crac.Core;
+
+/** Runs a Java function: the program of the managed runtimes java11 and later. */
+public final class Bootstrap {
+    private static final int EXIT_INIT = 1;
+    private static final int EXIT_HOOK = 64;
+    private static final int WARM_UP_ROUNDS = 300; // enough for the first compiler
+    private static final String WARM_UP_EVENT = "{\"key\": [\"value\", 1, 1.5, true, null], \"text\": \"\\u00e4\\n\"}";
+
+    private static PrintStream log;
+    private static Client client;
+
+    private Bootstrap() {}
+
+    public static void main(String[] arguments) throws Exception {
+        openLog();
+        Unique.installProvider();
+        client = new Client(System.getenv("AWS_LAMBDA_RUNTIME_API"));
+        ClassLoader loader = Handlers.classLoader(variable("LAMBDA_TASK_ROOT", "/var/task"));
+        Thread.currentThread().setContextClassLoader(loader);
+        Handlers.Handler handler = initialise(loader);
+        boolean unique = true;
+        if ("snap-start".equals(System.getenv("AWS_LAMBDA_INITIALIZATION_TYPE")))
+            unique = freezeAndRestore(handler);
+        serve(handler, unique);
+    }
+
+    private static String variable(String name, String otherwise) {
+        String value = System.getenv(name);
+        return value == null || value.isEmpty() ? otherwise : value;
+    }
+
+    /** One write for each print: what a function wrote is in the log when it dies. */
+    private static void openLog() {
+        log = new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
+        System.setOut(log);
+        System.setErr(new PrintStream(new FileOutputStream(FileDescriptor.err), false, StandardCharsets.UTF_8));
+    }
+
+    private static Handlers.Handler initialise(ClassLoader loader) throws IOException {
+        try {
+            return Handlers.load(variable("_HANDLER", ""), loader, log);
+        } catch (Throwable e) {
+            fail("init/error", e, Fault.typeOf(e), EXIT_INIT);
+            throw new AssertionError(e);
+        }
+    }
+
+    /** Reports, logs, and ends the process. */
+    private static void fail(String path, Throwable error, String kind, int code) throws IOException {
+        log.print(Fault.text(error));
+        client.postError(path, Beans.toJson(Fault.describe(error)), kind);
+        System.exit(code);
+    }
+
+    // ---- SnapStart ----
+
+    /** Is frozen in its request for restore/next, or, when no hook is to run after a restore, in its first one for
+     * an event, which saves each clone a round trip. Says whether the process is a unique clone already. */
+    private static boolean freezeAndRestore(Handlers.Handler handler) throws Exception {
+        prime(handler);
+        try {
+            Core.getGlobalContext().beforeCheckpoint(null);
+        } catch (Throwable e) {
+            fail("init/error", onlyCause(e), "Runtime.BeforeCheckpointError", EXIT_HOOK);
+        }
+        forgetAddresses();
+        Unique.prepare();
+        warmUp();
+        System.gc();
+        if (!Core.hasResources())
+            return false;
+        Client.Answer answer = client.restore();
+        if (answer.status != 200)
+            throw new IOException("restore/next: status " + answer.status);
+        Unique.renew();
+        try {
+            Core.getGlobalContext().afterRestore(null);
+        } catch (Throwable e) {
+            fail("restore/error", onlyCause(e), "Runtime.AfterRestoreError", EXIT_HOOK);
+        }
+        return true;
+    }
+
+    private static Throwable onlyCause(Throwable error) {
+        return error.getSuppressed().length == 1 ? error.getSuppressed()[0] : error;
+    }
+
+    /** THAW_PRIME names a file of the package with a list of events: they run before the snapshot, so that each clone
+     * has the classes loaded and the code compiled. */
+    private static void prime(Handlers.Handler handler) throws IOException {
+        String name = System.getenv("THAW_PRIME");
+        if (name == null || name.isEmpty())
+            return;
+        Path path = Paths.get(variable("LAMBDA_TASK_ROOT", "/var/task")).resolve(name);
+        try {
+            Object events = Json.parse(Files.readAllBytes(path));
+            for (Object event : events instanceof List ? (List<?>) events : List.of(events))
+                primeWith(handler, event);
+        } catch (IOException | IllegalArgumentException e) {
+            fail("init/error", new Fault("Runtime.PrimeError", "THAW_PRIME: " + path + " cannot be used", e),
+                "Runtime.PrimeError", EXIT_INIT);
+        }
+    }
+
+    /** An event that fails is logged, and primes what it reached. */
+    private static void primeWith(Handlers.Handler handler, Object event) {
+        Client.Answer head = new Client.Answer();
+        head.head = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
+            + "Lambda-Runtime-Deadline-Ms: " + (System.currentTimeMillis() + 60000);
+        try {
+            Handlers.Result result = handler.handle(Beans.toJson(event), head);
+            new String(result.bytes, 0, result.length, StandardCharsets.UTF_8).hashCode();
+        } catch (Throwable e) {
+            log.print("a priming event failed: " + Fault.text(Fault.unwrap(e)));
+        }
+    }
+
+    /** Addresses may have changed by the time of the restore. */
+    private static void forgetAddresses() {
+        for (String name : List.of("cache", "expirySet")) {
+            Object kept = Unique.read("java.net.InetAddress", name);
+            if (kept instanceof Map)
+                ((Map<?, ?>) kept).clear();
+            else if (kept instanceof Collection)
+                ((Collection<?>) kept).clear();
+        }
+    }
+
+    /** Runs what a clone will run first, until it is compiled. */
+    private static void warmUp() throws Exception {
+        byte[] event = WARM_UP_EVENT.getBytes(StandardCharsets.UTF_8);
+        for (int i = 0; i < WARM_UP_ROUNDS; i++) {
+            Client.Answer answer = client.ping();
+            if (answer.status != 200)
+                throw new IOException("ping: status " + answer.status);
+            answer.field("Lambda-Runtime-Trace-Id");
+            Beans.toJson(Beans.convert(Json.parse(event), Object.class));
+        }
+        Unique.renew();
+    }
+
+    // ---- events ----
+
+    private static void serve(Handlers.Handler handler, boolean unique) throws Exception {
+        while (true) {
+            Client.Answer answer = client.next();
+            if (!unique) {
+                Unique.renew();
+                unique = true;
+            }
+            if (answer.status != 200)
+                throw new IOException("invocation/next: status " + answer.status);
+            handle(handler, answer);
+        }
+    }
+
+    private static void handle(Handlers.Handler handler, Client.Answer answer) throws IOException {
+        String id = answer.field("Lambda-Runtime-Aws-Request-Id");
+        String trace = answer.field("Lambda-Runtime-Trace-Id");
+        if (trace != null)
+            System.setProperty("com.amazonaws.xray.traceHeader", trace);
+        else
+            System.clearProperty("com.amazonaws.xray.traceHeader");
+        Handlers.Result result = null;
+        Throwable error = null;
+        try {
+            result = handler.handle(answer.body, answer);
+        } catch (Throwable e) {
+            error = Fault.unwrap(e);
+        }
+        Client.Answer told = error != null ? report(id, error)
+            : client.post("invocation/" + id + "/response", result.bytes, result.length, "");
+        if (told.status != 202)
+            log.println("The answer was refused with status " + told.status + ": "
+                + new String(told.body, StandardCharsets.UTF_8));
+    }
+
+    private static Client.Answer report(String id, Throwable error) throws IOException {
+        log.print(Fault.text(error));
+        Client.Answer told = client.postError("invocation/" + id + "/error", Beans.toJson(Fault.describe(error)),
+            Fault.typeOf(error));
+        if (error instanceof VirtualMachineError && !(error instanceof StackOverflowError))
+            System.exit(EXIT_INIT); // nothing is certain any more
+        return told;
+    }
+}
