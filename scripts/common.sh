@@ -31,6 +31,12 @@ install_packages() {
     apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# The Java runtime's tests need any JDK, and Maven for the libraries that functions bring. Whatever is there will do.
+install_java() {
+    compgen -G '/usr/lib/jvm/*/bin/javac' >/dev/null || install_packages default-jdk-headless
+    command -v mvn >/dev/null || install_packages maven
+}
+
 # quietly LOG COMMAND...: run it with its output in LOG, which is shown only when it fails.
 quietly() {
     local log=$1
