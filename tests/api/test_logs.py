@@ -1,7 +1,6 @@
 """Log lines: in the tail of an answer, on disk, and through `thaw logs`."""
 
 import re
-import signal
 import subprocess
 import os
 
@@ -75,7 +74,7 @@ def test_following(make_function, server):
         harness.wait_until(lambda: function.call("later") and any("saw later" in line for line in seen), "a line")
         assert not any("saw before" in line for line in seen)
     finally:
-        follower.send_signal(signal.SIGINT)
+        follower.terminate()  # not SIGINT, which who started us in the background has ignored
         follower.wait(harness.PATIENCE_S)
 
 
