@@ -9,6 +9,7 @@
 #define BENCH_CONCURRENCY_MAX 1000
 #define BENCH_PHASES_MAX 32
 #define BENCH_PHASE_NAME 48
+#define BENCH_FAULTS "faults" /* the number in a trace that is no time: page faults of the environment */
 
 /* Values in microseconds, or whatever a phase counts. */
 struct bench_samples {

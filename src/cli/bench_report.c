@@ -67,7 +67,11 @@ static void add_phase_cell(
 {
     for (size_t i = 0; i < series->phase_count; i++)
         if (strcmp(series->phase[i].name, name) == 0) {
-            table_add(table, "%.3f", bench_percentile(&series->phase[i].samples, percent) / 1e3);
+            double value = bench_percentile(&series->phase[i].samples, percent);
+            if (strcmp(name, BENCH_FAULTS) == 0) /* the only one that is no time */
+                table_add(table, "%.0f", value);
+            else
+                table_add(table, "%.3f", value / 1e3);
             return;
         }
     table_add(table, "-");
@@ -82,7 +86,7 @@ static void print_phases(struct bench *bench)
     CLEANUP_TABLE struct table *table =
         table_new("by phase, median ms|>cold start|>first thaw|>thaw|>thaw p99|>warm|>at once");
     for (size_t i = 0; i < count; i++) {
-        table_add(table, "%s", names[i]);
+        table_add(table, "%s", strcmp(names[i], BENCH_FAULTS) == 0 ? "page faults" : names[i]);
         add_phase_cell(table, &bench->series[BENCH_COLD], names[i], 50);
         add_phase_cell(table, &bench->series[BENCH_FIRST], names[i], 50);
         add_phase_cell(table, &bench->series[BENCH_THAW], names[i], 50);
@@ -143,8 +147,12 @@ void bench_print_json(struct bench *bench)
             continue;
         json_t *one = json_object(), *phases = json_object();
         json_object_set_new(one, "total_us", samples_json(&series->total));
-        for (size_t i = 0; i < series->phase_count; i++)
-            json_object_set_new(phases, series->phase[i].name, samples_json(&series->phase[i].samples));
+        for (size_t i = 0; i < series->phase_count; i++) {
+            const char *name = series->phase[i].name;
+            bool faults = strcmp(name, BENCH_FAULTS) == 0;
+            json_object_set_new(faults ? one : phases, faults ? "page_faults" : name,
+                samples_json(&series->phase[i].samples));
+        }
         json_object_set_new(one, "phases_us", phases);
         json_object_set_new(one, "started_otherwise", json_integer((json_int_t)series->others));
         json_object_set_new(out, series->key, one);

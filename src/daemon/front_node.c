@@ -12,7 +12,7 @@
 #define NODE_DIR "/var/runtime/node" /* inside the sandbox: runtimes/node of this project */
 #define MEMORY_OF_A_CPU_MB 1769      /* Lambda's processors come with memory */
 #define HELPERS_MAX 4                /* threads of V8's, by default */
-#define HEAP_PERCENT 90              /* of the function's memory: the collector hurries before it is used up */
+#define HEAP_PERCENT 90 /* of the function's memory: the collector hurries before it is used up */
 
 /* The major version of a Node program, 0 when it does not tell. The front may start no programs, so this looks for
  * the name of the release's archive, which every Node carries as process.release.sourceUrl. */

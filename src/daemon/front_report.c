@@ -151,6 +151,20 @@ static void trace_start(struct buffer *out, struct front_env *env, const struct 
     phase(out, "after_restore", env->ready_ns, env->restored_ns);
 }
 
+/* Page faults of the process since it began (proc_pid_stat(5): minflt and majflt, fields 10 and 12). */
+static void trace_faults(struct buffer *out, const struct front_env *env)
+{
+    char text[1024];
+    unsigned long minor, major;
+    ssize_t n = env->fd[WIRE_FD_STAT] < 0 ? -1 : pread(env->fd[WIRE_FD_STAT], text, sizeof text - 1, 0);
+    if (n <= 0)
+        return;
+    text[n] = '\0';
+    const char *after_name = strrchr(text, ')');
+    if (after_name && sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %*u %lu %*u %lu", &minor, &major) == 2)
+        buffer_printf(out, ",\"faults\":%lu", minor + major);
+}
+
 char *front_trace_json(struct front_env *env, const struct front_call *call)
 {
     struct buffer out = {0};
@@ -164,6 +178,8 @@ char *front_trace_json(struct front_env *env, const struct front_call *call)
     buffer_printf(&out, "{\"start\":\"%s\"", start);
     if (started_for_it)
         trace_start(&out, env, call);
+    if (started_for_it)
+        trace_faults(&out, env);
     phase(&out, "event", call->delivered_ns, began_ns);
     phase(&out, "function", call->answered_ns, call->delivered_ns);
     phase(&out, "total", clock_monotonic_ns(), began_ns);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -102,6 +103,14 @@ void env_freeze_done(struct env *env)
         warden_fail(env->warden, "%s", err.text);
 }
 
+/* Its page faults can be counted through this. A process that is gone already has none: then -1. */
+static int open_stat(const struct env *env)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", env->pid);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* It runs: hand its descriptors over. */
 static void tell_started(struct env *env)
 {
@@ -116,11 +125,13 @@ static void tell_started(struct env *env)
         m.env_started.shared_memory_bytes = template_memory_bytes(env->template->template);
     env->stamp_ns[WIRE_STAMP_SENT] = clock_monotonic_ns();
     memcpy(m.env_started.stamp_ns, env->stamp_ns, sizeof env->stamp_ns);
+    CLEANUP_FD int stat = open_stat(env);
     const int fds[WIRE_ENV_FD_COUNT] = {[WIRE_FD_LISTENER] = sandbox_listener_fd(env->kit.sandbox),
         [WIRE_FD_LOG] = env->kit.log_read,
         [WIRE_FD_REPORT] = env->kit.report_read,
-        [WIRE_FD_MEMORY] = env->kit.memory_fd};
-    warden_send(env->warden, &m, fds, countof(fds));
+        [WIRE_FD_MEMORY] = env->kit.memory_fd,
+        [WIRE_FD_STAT] = stat};
+    warden_send(env->warden, &m, fds, stat < 0 ? WIRE_FD_STAT : WIRE_ENV_FD_COUNT);
     fd_close(&env->kit.memory_fd);
     fd_close(&env->kit.report_read);
     if (env->mode == WIRE_THAW)

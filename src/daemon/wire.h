@@ -76,6 +76,7 @@ enum wire_env_fd {
     WIRE_FD_REPORT,   /* read end, non-blocking: a thawed process's struct plan_report (see image/plan.h), or
                          its failure */
     WIRE_FD_MEMORY,   /* the cgroup's peak memory file: pread(0) gives bytes in decimal */
+    WIRE_FD_STAT, /* /proc/PID/stat of its process: page faults so far, for traces. The last, as it may be missing */
     WIRE_ENV_FD_COUNT
 };
 

@@ -83,6 +83,7 @@ def test_bench(pets, server):
     assert figures["thaw"]["total_us"]["min"] <= figures["thaw"]["total_us"]["median"] <= \
         figures["thaw"]["total_us"]["max"]
     assert figures["thaw"]["started_otherwise"] == 0 and figures["thaw"]["phases_us"]
+    assert figures["thaw"]["page_faults"]["median"] > 10 and "faults" not in figures["thaw"]["phases_us"]
     assert figures["cold_over_thaw"] > 1
     unfrozen = server.thaw("bench", "cmd-pets:$LATEST", check=False)
     assert unfrozen.returncode == 1 and "has no snapshot" in unfrozen.stderr
