@@ -108,8 +108,8 @@ async function prepareSnapshot() {
     console.error('Before-snapshot hook failed', toLoggable(error));
     await die(EXIT_BEFORE_SNAPSHOT, 'init/error', error, 'Runtime.BeforeSnapshotError');
   }
-  snapstart.collectGarbage();
   await warmUp();
+  await snapstart.collectGarbage();
 }
 
 // The snapshot is taken here, or at the first invocation/next when no hook is to run after a restore: that saves every

@@ -12,9 +12,12 @@ import crypto from 'node:crypto';
 import { createRequire, syncBuiltinESMExports } from 'node:module';
 import v8 from 'node:v8';
 import vm from 'node:vm';
+import { setTimeout } from 'node:timers/promises';
 
 const require = createRequire(import.meta.url);
 const hooks = require('thaw-snapstart/registry');
+
+const SWEEPING_MS = 100; // V8's threads sweep for some milliseconds after a collection, and say nothing when they are done
 
 let native; // unique.node
 let mark; // one byte of the page that clones find wiped
@@ -118,10 +121,11 @@ export async function runAfterRestore() {
   for (const hook of hooks.afterRestore) await hook();
 }
 
-// A snapshot without garbage is smaller, and clones will not be the ones to collect it.
-export function collectGarbage() {
+// A snapshot without garbage is smaller, and clones will not be the ones to collect it, nor to sweep up after.
+export async function collectGarbage() {
   v8.setFlagsFromString('--expose-gc');
   const collect = vm.runInNewContext('gc');
   collect();
   collect();
+  await setTimeout(SWEEPING_MS);
 }

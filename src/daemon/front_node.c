@@ -75,6 +75,8 @@ void front_node_put_command(
     front_spec_put(argv, runtime->program);
     front_spec_put(argv, heap);
     front_spec_put(argv, threads);
+    /* It would collect garbage some seconds after the function became idle: in clones, beside their first event. */
+    front_spec_put(argv, "--no-memory-reducer");
     front_spec_put(argv, NODE_DIR "/bootstrap.mjs");
 }
 
