@@ -20,6 +20,13 @@ public final class Bootstrap {
     private static final int WARM_UP_ROUNDS = 300; // enough for the first compiler
     private static final String WARM_UP_EVENT = "{\"key\": [\"value\", 1, 1.5, true, null], \"text\": \"\\u00e4\\n\"}";
 
+    private static final String WARM_UP_TRACE = "Root=1-00000000-000000000000000000000000;Sampled=0";
+    private static final String TRACE_PROPERTY = "com.amazonaws.xray.traceHeader";
+    private static final long REHEARSAL_MS = 60000; // that a rehearsed event seems to have
+
+    private static final int WIPE_BYTES = 256 << 10; // small enough to be in no collector's way of its own
+
+    private static volatile byte[] wiped; // a field, that no compiler leaves it out
     private static PrintStream log;
     private static Client client;
 
@@ -79,8 +86,8 @@ public final class Bootstrap {
         }
         forgetAddresses();
         Unique.prepare();
-        warmUp();
-        System.gc();
+        warmUp(handler);
+        wipeGarbage();
         if (!Core.hasResources())
             return false;
         Client.Answer answer = client.restore();
@@ -118,11 +125,8 @@ public final class Bootstrap {
 
     /** An event that fails is logged, and primes what it reached. */
     private static void primeWith(Handlers.Handler handler, Object event) {
-        Client.Answer head = new Client.Answer();
-        head.head = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
-            + "Lambda-Runtime-Deadline-Ms: " + (System.currentTimeMillis() + 60000);
         try {
-            Handlers.Result result = handler.handle(Beans.toJson(event), head);
+            Handlers.Result result = handler.handle(Beans.toJson(event), rehearsedHead());
             new String(result.bytes, 0, result.length, StandardCharsets.UTF_8).hashCode();
         } catch (Throwable e) {
             log.print("a priming event failed: " + Fault.text(Fault.unwrap(e)));
@@ -141,16 +145,43 @@ public final class Bootstrap {
     }
 
     /** Runs what a clone will run first, until it is compiled. */
-    private static void warmUp() throws Exception {
+    private static void warmUp(Handlers.Handler handler) throws Exception {
         byte[] event = WARM_UP_EVENT.getBytes(StandardCharsets.UTF_8);
-        for (int i = 0; i < WARM_UP_ROUNDS; i++) {
-            Client.Answer answer = client.ping();
-            if (answer.status != 200)
-                throw new IOException("ping: status " + answer.status);
-            answer.field("Lambda-Runtime-Trace-Id");
-            Beans.toJson(Beans.convert(Json.parse(event), Object.class));
+        try {
+            for (int i = 0; i < WARM_UP_ROUNDS; i++) {
+                Client.Answer answer = client.rehearse();
+                if (answer.status != 200)
+                    throw new IOException("ping: status " + answer.status);
+                handler.rehearse(event, rehearsedHead());
+                Unique.renew();
+            }
+        } catch (Exception | Error e) {
+            throw e;
+        } catch (Throwable e) {
+            throw new IllegalStateException(e);
         }
-        Unique.renew();
+        setTrace(WARM_UP_TRACE);
+        setTrace(null);
+    }
+
+    /** Collects, and leaves free memory as zeros: pages of zeros are in no snapshot, and cost a clone that writes to
+     * them less than a copy of old garbage would. */
+    private static void wipeGarbage() {
+        System.gc();
+        long bytes = Runtime.getRuntime().totalMemory();
+        for (long done = 0; done < bytes; done += WIPE_BYTES)
+            wiped = new byte[WIPE_BYTES];
+        wiped = null;
+        System.gc();
+    }
+
+    private static Client.Answer rehearsedHead() {
+        Client.Answer head = new Client.Answer();
+        head.head = "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 00000000-0000-0000-0000-000000000000\r\n"
+            + "Lambda-Runtime-Trace-Id: " + WARM_UP_TRACE + "\r\nLambda-Runtime-Deadline-Ms: "
+            + (System.currentTimeMillis() + REHEARSAL_MS)
+            + "\r\nLambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:rehearsal";
+        return head;
     }
 
     // ---- events ----
@@ -168,13 +199,18 @@ public final class Bootstrap {
         }
     }
 
+    /** Where tracing libraries look for it: a Java program cannot change its environment. */
+    private static void setTrace(String trace) {
+        if (trace != null)
+            System.setProperty(TRACE_PROPERTY, trace);
+        else
+            System.clearProperty(TRACE_PROPERTY);
+    }
+
     private static void handle(Handlers.Handler handler, Client.Answer answer) throws IOException {
         String id = answer.field("Lambda-Runtime-Aws-Request-Id");
         String trace = answer.field("Lambda-Runtime-Trace-Id");
-        if (trace != null)
-            System.setProperty("com.amazonaws.xray.traceHeader", trace);
-        else
-            System.clearProperty("com.amazonaws.xray.traceHeader");
+        setTrace(trace);
         Handlers.Result result = null;
         Throwable error = null;
         try {

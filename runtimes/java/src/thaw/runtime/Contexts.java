@@ -3,6 +3,7 @@ package thaw.runtime;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationHandler;
 import java.lang.reflect.Method;
+import java.lang.reflect.Modifier;
 import java.lang.reflect.Proxy;
 import java.util.Collections;
 import java.util.Map;
@@ -103,6 +104,13 @@ final class Contexts {
                     return null;
             }
         });
+    }
+
+    /** Asks a context all that a function may ask, save to log. */
+    void rehearse(Object made) throws ReflectiveOperationException {
+        for (Method method : context.getMethods())
+            if (method.getParameterCount() == 0 && !Modifier.isStatic(method.getModifiers()))
+                method.invoke(made);
     }
 
     private static Map<?, ?> map(String text, String what) throws Fault {

@@ -34,6 +34,14 @@ final class Handlers {
 
     interface Handler {
         Result handle(byte[] event, Client.Answer head) throws Throwable;
+
+        /** Does all of the above but call the function. */
+        default void rehearse(byte[] event, Client.Answer head) throws Throwable {}
+    }
+
+    /** What a rehearsal calls in the function's place. */
+    public static Object stand(Object event) {
+        return event;
     }
 
     private static final class Output extends ByteArrayOutputStream {
@@ -92,8 +100,9 @@ final class Handlers {
         Object instance = Modifier.isStatic(method.getModifiers()) ? null : instance(type);
         Contexts contexts = context == null ? null : new Contexts(context, log);
         method.trySetAccessible();
-        return isStream(method) ? streamHandler(method, instance, contexts)
+        Handler handler = isStream(method) ? streamHandler(method, instance, contexts)
             : pojoHandler(type, method, instance, contexts, loader);
+        return new Rehearsed(handler, contexts);
     }
 
     private static Object instance(Class<?> type) throws Throwable {
@@ -138,6 +147,34 @@ final class Handlers {
     private static int rank(Method method) {
         return method.getParameterCount() * 4 + (method.isBridge() ? 0 : 2)
             + (Modifier.isAbstract(method.getModifiers()) ? 0 : 1);
+    }
+
+    /** A handler, and the way to it: most of the time that a first event takes is the way, while it is new. */
+    private static final class Rehearsed implements Handler {
+        private final Handler handler;
+        private final Contexts contexts;
+        private final Method stand;
+
+        Rehearsed(Handler handler, Contexts contexts) throws NoSuchMethodException {
+            this.handler = handler;
+            this.contexts = contexts;
+            this.stand = Handlers.class.getMethod("stand", Object.class);
+        }
+
+        @Override
+        public Result handle(byte[] event, Client.Answer head) throws Throwable {
+            return handler.handle(event, head);
+        }
+
+        @Override
+        public void rehearse(byte[] event, Client.Answer head) throws Throwable {
+            if (contexts != null)
+                contexts.rehearse(contexts.make(head));
+            write(stand.invoke(null, read(event, Object.class)));
+            Output output = new Output();
+            new ByteArrayInputStream(event).transferTo(output);
+            output.result();
+        }
     }
 
     // ---- the forms ----
