@@ -48,11 +48,38 @@ static void put_python_variables(
     front_spec_put_default(block, set, "LC_CTYPE", "C.UTF-8");
 }
 
+/* ---- ruby3.N ---- */
+
+static bool find_ruby(struct front_runtime *runtime)
+{
+    snprintf(runtime->program, sizeof runtime->program, "/usr/bin/ruby3.%u", runtime->number);
+    return is_there(runtime);
+}
+
+static void put_ruby_command(
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+{
+    (void)config;
+    front_spec_put(argv, runtime->program);
+    front_spec_put(argv, RUNTIME_DIR "/ruby/bootstrap.rb");
+}
+
+static void put_ruby_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/var/task/vendor/bundle/ruby/3.%u.0:/opt/ruby/gems/3.%u.0", runtime->number,
+        runtime->number);
+    front_spec_put_default(block, set, "GEM_PATH", path);
+    front_spec_put_default(block, set, "RUBYLIB", "/var/task:" RUNTIME_DIR "/ruby:/opt/ruby/lib");
+}
+
 /* ---- the table ---- */
 
 static const struct front_runtime_family FAMILIES[] = {
     {"python3.", "", 8, 30, find_python, put_python_command, put_python_variables},
     {"nodejs", ".x", 18, 40, front_node_find, front_node_put_command, front_node_put_variables},
+    {"ruby3.", "", 0, 30, find_ruby, put_ruby_command, put_ruby_variables},
     {"java", "", 11, 40, front_java_find, front_java_put_command, front_java_put_variables},
 };
 
