@@ -7,7 +7,9 @@ jar=thaw-runtime.jar
 [ -f "$jar" ] && [ -z "$(find src build.sh -newer "$jar" -print -quit)" ] && exit 0
 home=
 for javac in /usr/lib/jvm/*/bin/javac; do
-    [ ! -x "$javac" ] || { home=${javac%/bin/javac}; break; }
+    [ -x "$javac" ] || continue
+    version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "${javac%/bin/javac}/release")
+    [ "${version:-0}" -lt 11 ] || { home=${javac%/bin/javac}; break; }
 done
 [ -n "$home" ] || exit 0
 work=$(mktemp -d)
