@@ -3,6 +3,7 @@ never a wrong answer."""
 
 import json
 import os
+import pathlib
 import random
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ SOURCE = "import os\nborn = os.urandom(8).hex()\ndef handler(event, context): re
 
 
 def snapshot_files(daemon):
-    return sorted(p for p in (daemon.data / "snapshots").rglob("*") if p.is_file())
+    # os.walk, as folders may vanish while we look.
+    return sorted(pathlib.Path(folder) / name for folder, _, names in os.walk(daemon.data / "snapshots")
+                  for name in names)
 
 
 def damage(path, how, chooser):
