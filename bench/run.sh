@@ -75,7 +75,7 @@ measure "An empty handler in C (provided.al2023)" empty-c:1 -n "$runs" -c 50
 
 printf '\n### 1,000 requests, 50 at once, right after an eviction (`ab -n 1000 -c 50`)\n\n```\n'
 build/thaw evict pets:1 >/dev/null
-ab -q -n 1000 -c 50 -k -p examples/python-pets/event.json -T application/json \
+ab -q -n 1000 -c 50 -p examples/python-pets/event.json -T application/json \
     "$THAW_ENDPOINT/2015-03-31/functions/pets/invocations?Qualifier=1" |
     grep -E '^(Complete|Failed|Non-2xx|Requests per|  50%|  90%|  99%| 100%)'
 printf '```\n'

@@ -3,7 +3,6 @@ never a wrong answer."""
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import subprocess
@@ -17,9 +16,7 @@ SOURCE = "import os\nborn = os.urandom(8).hex()\ndef handler(event, context): re
 
 
 def snapshot_files(daemon):
-    # os.walk, as folders may vanish while we look.
-    return sorted(pathlib.Path(folder) / name for folder, _, names in os.walk(daemon.data / "snapshots")
-                  for name in names)
+    return harness.files_below(daemon.data / "snapshots")
 
 
 def damage(path, how, chooser):
@@ -96,7 +93,7 @@ def test_a_wrong_key(new_daemon, make_function):
     version = function.publish()
     born = function.call(0, version)[1]
     daemon.stop()
-    keys = [p for p in daemon.data.rglob("*key*") if p.is_file()]
+    keys = [p for p in harness.files_below(daemon.data) if "key" in p.name]
     assert len(keys) == 1 and keys[0].stat().st_mode & 0o777 == 0o600
     keys[0].write_bytes(os.urandom(keys[0].stat().st_size))
     daemon.start()
@@ -107,7 +104,7 @@ def test_a_wrong_key(new_daemon, make_function):
 def test_a_key_of_the_wrong_length_is_refused(new_daemon):
     daemon = new_daemon().start()
     daemon.stop()
-    key = next(p for p in daemon.data.rglob("*key*") if p.is_file())
+    key = next(p for p in harness.files_below(daemon.data) if "key" in p.name)
     key.write_bytes(b"short")
     refused_start(daemon, "key")
 
@@ -124,7 +121,7 @@ def test_a_damaged_catalog_is_refused_and_left_alone(new_daemon, make_function):
     daemon = new_daemon().start()
     make_function(SOURCE, on=daemon)
     daemon.stop()
-    catalog = next(daemon.data.rglob("catalog.sqlite"))
+    catalog = next(p for p in harness.files_below(daemon.data) if p.name == "catalog.sqlite")
     catalog.write_bytes(b"this is not a database" * 1000)
     before = catalog.read_bytes()
     refused_start(daemon, "catalog")
