@@ -99,6 +99,20 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def where_they_hang(pid):
+    """A line for each process below `pid`: its state, what its threads wait for in the kernel, and in which call."""
+    lines = []
+    for process in [pid, *descendants(pid)]:
+        for task in pathlib.Path(f"/proc/{process}/task").glob("*"):
+            told = []
+            for name in ("comm", "wchan", "syscall", "stack"):
+                with contextlib.suppress(OSError):
+                    told.append(task.joinpath(name).read_text(errors="replace").strip().replace("\n", " < "))
+            state = parents().get(int(task.name), (0, "?"))
+            lines.append(f"{process}/{task.name} (parent {state[0]}, {state[1]}): {' | '.join(told)}")
+    return "\n".join(lines)
+
+
 class Daemon:
     """One running thawd."""
 
@@ -145,8 +159,10 @@ class Daemon:
         try:
             code = self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
+            hanging = where_they_hang(self.process.pid)
             self.kill()
-            raise AssertionError(f"thawd does not end after SIGTERM: {self.log()[-4000:]}") from None
+            raise AssertionError(
+                f"thawd does not end after SIGTERM: {self.log()[-4000:]}\nwhere it hangs:\n{hanging}") from None
         self.process = None
         assert code == expect, f"thawd ended with {code}: {self.log()[-4000:]}"
         self.check_nothing_left()
