@@ -91,12 +91,13 @@ static char *read_text(const char *path)
 /* A child that sleeps until this process ends. */
 static pid_t fork_sleeper(void)
 {
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         alarm(TRY_SECONDS);
-        for (;;)
+        while (getppid() == parent) /* it may have ended before it was named above */
             pause();
+        _exit(0);
     }
     return pid;
 }
