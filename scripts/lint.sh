@@ -26,6 +26,7 @@ lint_light_checks() {
     check "unfinished work left in the text" check_unfinished
     check "a shell script that does not parse" check_shell
     check "a document links to a file that is not there" check_links
+    check "the table of docs/SNAPSHOT.md and the engine's tests" check_conformance
 }
 
 lint_light() {
@@ -77,6 +78,10 @@ check_shell() {
     for script in run .ci/run scripts/*.sh bench/*.sh; do
         bash -n "$script" || echo "$script"
     done
+}
+
+check_conformance() {
+    /usr/bin/env python3 -B tests/engine/table.py
 }
 
 check_links() {

@@ -1,4 +1,7 @@
-/* Signals for descriptors: O_ASYNC, with an owner and a signal of their own. */
+/* Signals for descriptors: O_ASYNC, with an owner and a signal of their own.
+ *
+ * conformance: descriptors | `O_ASYNC`, with owner and signal | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

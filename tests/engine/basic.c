@@ -1,4 +1,7 @@
-/* The least: memory, stdout, the runtime API's connection. */
+/* The least: memory, stdout, the runtime API's connection.
+ *
+ * conformance: whole programs | a small C program | kept |
+ */
 #include "engine.h"
 
 static char before[] = "written before the freeze";

@@ -1,5 +1,8 @@
 /* A process that is never still: threads come and go, files open and close, memory is mapped and unmapped, pipes and
- * condition variables hand numbers over, signals interrupt everything. It is frozen at some moment of all that. */
+ * condition variables hand numbers over, signals interrupt everything. It is frozen at some moment of all that.
+ *
+ * conformance: whole programs | a process that is never still, frozen at any moment | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

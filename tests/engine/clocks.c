@@ -1,5 +1,8 @@
 /* Clocks do not go back, also on a machine that has been up for a shorter time than the one of the freeze: the first
- * argument is how many seconds shorter the harness pretends it to be. */
+ * argument is how many seconds shorter the harness pretends it to be.
+ *
+ * conformance: timers and clocks | `CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`, `CLOCK_REALTIME` | noted | they never go back, also on a machine that has been up for a shorter time
+ */
 #include "engine.h"
 
 #include <pthread.h>

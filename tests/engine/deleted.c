@@ -1,5 +1,8 @@
 /* Files without a name: two descriptors of one, one opened without ever having had a name, a hole, one that
- * is still known by another name, one whose folder is gone, one opened for reading only. */
+ * is still known by another name, one whose folder is gone, one opened for reading only.
+ *
+ * conformance: files | deleted and nameless files that are open | kept | with their contents, shared by all descriptors of them
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,5 +1,8 @@
 /* epoll over an eventfd, a pipe, a timerfd and a socket; nested; with a member whose number has been closed,
- * and one whose number is something else now; edge-triggered; data. */
+ * and one whose number is something else now; edge-triggered; data.
+ *
+ * conformance: descriptors | epoll: nested, edge-triggered, with closed and replaced members | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,7 @@
-/* Counters, the semaphore flag, close-on-exec, non-blocking, and numbers far apart. */
+/* Counters, the semaphore flag, close-on-exec, non-blocking, and numbers far apart.
+ *
+ * conformance: descriptors | eventfd | kept | with its counter
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,8 @@
-/* Files: positions, flags, what dup shares, folders, /dev, code files, what is not there must stay away. */
+/* Files: positions, flags, what dup shares, folders, /dev, code files, what is not there must stay away.
+ *
+ * conformance: files | files and folders that are open | kept | opened anew at their position
+ * conformance: files | /dev/null, zero, full, random, urandom | kept |
+ */
 #include "engine.h"
 
 #include <dirent.h>

@@ -1,5 +1,8 @@
 /* Frozen inside a signal handler that runs on an alternate stack and interrupted a computation: the handler
- * returns to it in the clone. */
+ * returns to it in the clone.
+ *
+ * conformance: signals | a handler that runs, on an alternate stack | kept | it returns to what it interrupted
+ */
 #include "engine.h"
 
 #include <signal.h>

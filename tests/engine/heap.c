@@ -1,4 +1,7 @@
-/* A heap of 1 GiB with something on every page. */
+/* A heap of 1 GiB with something on every page.
+ *
+ * conformance: memory | a heap of 1 GiB | kept | pages that are not zero
+ */
 #include "engine.h"
 
 #include <sys/mman.h>

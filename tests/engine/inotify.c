@@ -1,4 +1,7 @@
-/* inotify: watches on /tmp keep their numbers, also when some were removed before. */
+/* inotify: watches on /tmp keep their numbers, also when some were removed before.
+ *
+ * conformance: descriptors | inotify watches on /tmp | kept | with their numbers
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,5 +1,8 @@
 /* Threads that are frozen in system calls: each goes on as if nothing had been, or sees EINTR where the
- * manual says that a stop may cause it. */
+ * manual says that a stop may cause it.
+ *
+ * conformance: system calls | `nanosleep`, `poll`, `epoll_wait`, `futex`, `read`, `write`, `recv` | noted | started again; with a relative time-out that has begun they give `EINTR`, as after `SIGSTOP` and `SIGCONT`
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,7 @@
-/* Locks on files of /tmp: of the whole file, of ranges, of descriptions. */
+/* Locks on files of /tmp: of the whole file, of ranges, of descriptions.
+ *
+ * conformance: files | `flock`, `fcntl` ranges and description locks, on files of /tmp | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

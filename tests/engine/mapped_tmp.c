@@ -1,5 +1,8 @@
 /* Private mappings of files in /tmp: a library that was copied there, loaded, and deleted, as Java's native
- * loaders do; a private mapping of a memfd. */
+ * loaders do; a private mapping of a memfd.
+ *
+ * conformance: memory | private mappings of files of /tmp, deleted files, memfds | noted | become anonymous memory with the same bytes
+ */
 #include "engine.h"
 
 #include <fcntl.h>

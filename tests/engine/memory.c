@@ -1,5 +1,9 @@
 /* Memory after the thaw behaves as anonymous memory does: MADV_DONTNEED, mremap, brk, fork, MADV_WIPEONFORK,
- * protections, guard pages, file mappings with private changes, stacks; and nobody sees another's writes. */
+ * protections, guard pages, file mappings with private changes, stacks; and nobody sees another's writes.
+ *
+ * conformance: memory | anonymous memory, heap, stack | kept | all of it can be unmapped, moved, grown, forked
+ * conformance: memory | private file mappings | noted | the file itself, which must be unchanged, and the pages that were written to
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,7 @@
-/* An idle netlink socket still asks and hears about routes. */
+/* An idle netlink socket still asks and hears about routes.
+ *
+ * conformance: sockets | netlink, idle | kept |
+ */
 #include "engine.h"
 
 #include <linux/netlink.h>

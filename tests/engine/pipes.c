@@ -1,4 +1,7 @@
-/* Pipes: a full one, one with text, a closed end, a size, ends that have changed places, FIFOs. */
+/* Pipes: a full one, one with text, a closed end, a size, ends that have changed places, FIFOs.
+ *
+ * conformance: pipes | pipes and FIFOs | kept | with contents, size and closed ends
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,17 @@
-/* What cannot be frozen must refuse the freeze by name: the first argument chooses. */
+/* What cannot be frozen must refuse the freeze by name: the first argument chooses.
+ *
+ * conformance: descriptors | io_uring | refused | a program that asks the sandbox for it is told that the kernel has none
+ * conformance: files | locks on files outside /tmp, leases | refused | others could see them
+ * conformance: sockets | unread bytes of the runtime API | refused | each clone has its own connection
+ * conformance: shared memory | System V shared memory | refused | it belongs to the sandbox, not to the process
+ * conformance: process | System V semaphores and message queues, POSIX message queues | refused | they belong to the sandbox, not to the process
+ * conformance: sockets | more than 48 MiB waiting in pipes and sockets | refused | limit
+ * conformance: files | more than 256 MiB in /tmp | refused | limit, together with deleted files and shared memory
+ * conformance: descriptors | unread inotify events | refused | cannot be put back
+ * conformance: sockets | a descriptor in flight whose other side is nowhere else | refused | cannot be looked at
+ * conformance: other processes | child processes, zombies | refused | process trees: not yet
+ * conformance: descriptors | pidfd, namespace files, userfaultfd | refused | they are of other objects than the process itself
+ */
 #include "engine.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,8 @@
 /* Vector and general registers that are live across the freeze: a thread spins over its registers, in
- * assembly, until memory tells it to compare them. */
+ * assembly, until memory tells it to compare them.
+ *
+ * conformance: registers | AVX registers, x87 control word, MXCSR | kept | the signal frame of `rt_sigreturn`
+ */
 #include "engine.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+# conformance: whole programs | CPython with threads, asyncio, SQLite, local HTTP | kept |
 """A Python program with what Python programs have: an event loop, thread pools, SQLite in WAL mode, temporary files,
 memory maps, a local HTTP server with a kept connection, a memory-mapped file, a signal wake-up descriptor."""
 import asyncio, concurrent.futures, http.client, http.server, mmap, os, queue, random, select, signal, socket, sqlite3

@@ -1,5 +1,9 @@
 /* Shared memory: anonymous, memfd mapped twice with different rights, sealed memfds, files of /tmp (one
- * deleted); aliases stay aliases, clones do not share with each other. */
+ * deleted); aliases stay aliases, clones do not share with each other.
+ *
+ * conformance: shared memory | shared anonymous memory, memfds, mapped files of /tmp | kept | made anew for each clone; aliases stay aliases
+ * conformance: shared memory | memfd seals | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

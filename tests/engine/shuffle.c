@@ -1,5 +1,8 @@
 /* Hundreds of descriptors of many kinds at numbers in no order, some several times, some close-on-exec: what
- * stands in whose way is different for every seed. */
+ * stands in whose way is different for every seed.
+ *
+ * conformance: descriptors | duplicated descriptors, any order of numbers, close-on-exec | kept | they share offset and flags again
+ */
 #include "engine.h"
 
 #include <arpa/inet.h>

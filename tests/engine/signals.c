@@ -1,4 +1,8 @@
-/* Pending signals (of the process, of a thread, queued with values), masks, dispositions, signalfd. */
+/* Pending signals (of the process, of a thread, queued with values), masks, dispositions, signalfd.
+ *
+ * conformance: signals | handlers, masks, pending and queued signals | kept | with their `siginfo`
+ * conformance: descriptors | signalfd | kept |
+ */
 #include "engine.h"
 
 #include <pthread.h>

@@ -1,5 +1,9 @@
 /* Small things of a process: umask, limits, working directory, names, ids, environment, nice value, clocks,
- * auxiliary vector, /proc/self/exe, restartable sequences, robust lists, thread-local storage, randomness. */
+ * auxiliary vector, /proc/self/exe, restartable sequences, robust lists, thread-local storage, randomness.
+ *
+ * conformance: process | limits, umask, working folder, name, nice value, `oom_score_adj`, `coredump_filter`, auxiliary vector | kept |
+ * conformance: futexes | the robust list of a thread | kept |
+ */
 #include "engine.h"
 
 #include <limits.h>

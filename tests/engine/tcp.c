@@ -1,5 +1,10 @@
 /* TCP on loopback: listeners with options, connections with both ends inside (either end first), queued bytes
- * in both directions, half closed, waiting to be accepted, IPv6; the runtime API's own; one to nowhere. */
+ * in both directions, half closed, waiting to be accepted, IPv6; the runtime API's own; one to nowhere.
+ *
+ * conformance: sockets | loopback TCP with both ends inside | kept | with queued bytes; listeners with who waits at them
+ * conformance: sockets | the runtime API connection | noted | connected anew from the same port; a request that was already sent is sent again
+ * conformance: sockets | TCP connections to anywhere else | noted | become a socket that reports `ECONNRESET`
+ */
 #include "engine.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,8 @@
 /* Fifty threads: on condition variables, on mutexes, on raw futexes, in sleeps, and busy; each keeps its
- * number, its name, its thread-local variables and its signal mask. */
+ * number, its name, its thread-local variables and its signal mask.
+ *
+ * conformance: threads | fifty threads in everything they may wait for | kept | with number, name, mask, thread-local variables
+ */
 #include "engine.h"
 
 #include <linux/futex.h>

@@ -1,5 +1,9 @@
 /* Timers that run across the freeze: setitimer, timer_create (signal and thread directed), timerfd of several
- * clocks, periodic and unread. */
+ * clocks, periodic and unread.
+ *
+ * conformance: timers and clocks | interval timers, POSIX timers | kept | with what was left of them
+ * conformance: descriptors | timerfd | kept |
+ */
 #include "engine.h"
 
 #include <fcntl.h>

@@ -1,4 +1,7 @@
-/* /tmp is the snapshot's disk: folders, files with holes, links, FIFOs, modes, times, attributes. */
+/* /tmp is the snapshot's disk: folders, files with holes, links, FIFOs, modes, times, attributes.
+ *
+ * conformance: files | /tmp: folders, holes, links, modes, times, attributes | kept |
+ */
 #include "engine.h"
 
 #include <dirent.h>

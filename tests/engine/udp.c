@@ -1,4 +1,7 @@
-/* UDP on loopback: bound, connected, with datagrams waiting. */
+/* UDP on loopback: bound, connected, with datagrams waiting.
+ *
+ * conformance: sockets | loopback UDP | kept | with datagrams waiting
+ */
 #include "engine.h"
 
 #include <arpa/inet.h>

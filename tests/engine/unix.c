@@ -1,5 +1,8 @@
 /* Unix sockets: pairs of each type with queued data, half closed, with the other end gone, with a descriptor
- * in flight; listeners with a connection made and one waiting; datagrams to a bound name; abstract names. */
+ * in flight; listeners with a connection made and one waiting; datagrams to a bound name; abstract names.
+ *
+ * conformance: sockets | unix sockets of each type | kept | with queued data and descriptors in flight
+ */
 #include "engine.h"
 
 #include <fcntl.h>
