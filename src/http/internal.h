@@ -1,4 +1,4 @@
-/* What server.c (connections, reading) and reply.c (answers, writing) share. */
+/* What server.c (listeners, time), connection.c (reading, phases), reply.c (answers, writing) and exchange.c share. */
 #pragma once
 
 #include "base/clock.h"
@@ -107,10 +107,18 @@ struct http_server {
 };
 
 /* server.c */
+void http_wake_soon(struct http_server *server);   /* run what is ready, and free the dead, from the loop */
+void http_sweep_later(struct http_server *server); /* look for the silent in a second */
+void http_listener_pause(struct http_listener *listener, bool pause);
+
+/* connection.c */
+void http_connection_new(struct http_listener *listener, int fd, uint16_t peer_port); /* takes `fd` */
+void http_connection_advance(struct http_connection *connection);
 void http_connection_kill(struct http_connection *connection);     /* at once; tells `done` and `closed` */
 void http_connection_fail(struct http_connection *connection);     /* from the loop, soon */
 void http_connection_answered(struct http_connection *connection); /* the whole answer is with the kernel */
 void http_connection_update(struct http_connection *connection);   /* watch for what its phase needs */
+bool http_has_output(const struct http_connection *connection);
 
 /* reply.c */
 /* Refuse a request that never reached the owner: {"message": why}, then close. */
