@@ -277,9 +277,9 @@ void descriptors_note(struct descriptors *d, const struct description *o, const 
     va_end(args);
     for (size_t i = 0; i < o->fd_count; i++) {
         if (i == 0)
-            image_note_descriptor(d->image, o->fds[i], o->kind->name, "%s", text);
+            image_note_descriptor(d->f->process, o->fds[i], o->kind->name, "%s", text);
         else
-            image_note_descriptor(d->image, o->fds[i], o->kind->name, "the same as %d", o->fds[0]);
+            image_note_descriptor(d->f->process, o->fds[i], o->kind->name, "the same as %d", o->fds[0]);
     }
 }
 
@@ -401,7 +401,7 @@ static int read_all(struct descriptors *d, struct error *err)
 /* ---- what any description may have ---- */
 
 #define release_call(d, number, ...) \
-    descriptors_mark(d, plan_call(&(d)->image->release_plan, number, __VA_ARGS__))
+    descriptors_mark(d, plan_call(&(d)->f->process->release_plan, number, __VA_ARGS__))
 
 /* Who gets SIGIO for it, and whether: at the very end, when every thread is there. */
 static int restore_owner(struct descriptors *d, struct description *o, struct error *err)
@@ -516,7 +516,8 @@ int freeze_descriptors(struct freeze *f, struct error *err)
         for_each(d, descriptors_restore_locks, err) < 0 || for_each(d, restore_owner, err) < 0 ||
         for_each(d, finish_epoll, err) < 0)
         return -1;
-    qsort(f->image->descriptors, f->image->descriptor_count, sizeof *f->image->descriptors, compare_notes);
+    qsort(f->process->descriptors, f->process->descriptor_count, sizeof *f->process->descriptors,
+        compare_notes);
     f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);
     return 0;
 }

@@ -66,7 +66,7 @@ struct descriptors {
 /* Append a system call to the process plan (or the late one); all must succeed unless changed after. */
 struct plan_op *descriptors_mark(struct descriptors *d, struct plan_op *op);
 #define descriptors_call(d, number, ...) \
-    descriptors_mark(d, plan_call(&(d)->image->process_plan, number, __VA_ARGS__))
+    descriptors_mark(d, plan_call(&(d)->f->process->process_plan, number, __VA_ARGS__))
 #define descriptors_late_call(d, number, ...) descriptors_mark(d, plan_call(&(d)->late, number, __VA_ARGS__))
 #define descriptors_last_call(d, number, ...) descriptors_mark(d, plan_call(&(d)->last, number, __VA_ARGS__))
 

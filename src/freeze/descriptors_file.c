@@ -263,7 +263,7 @@ static int open_source(struct descriptors *d, const struct description *o, struc
 
 static int write_contents(struct descriptors *d, int source, int at, const struct stat *st, struct error *err)
 {
-    struct plan *plan = &d->image->process_plan;
+    struct plan *plan = &d->f->process->process_plan;
     uint32_t before = plan->count;
     int result = descriptors_write_contents(
         d->f, plan, source, plan_literal((uint64_t)at), (uint64_t)st->st_size, &d->content_bytes, err);

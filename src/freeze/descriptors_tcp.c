@@ -364,10 +364,11 @@ static int api_restore(struct descriptors *d, struct description *o, struct erro
     socket_connect(d, at, &s->remote, s->remote_len);
     for (size_t i = 0; i < request->replay_count; i++)
         if (request->replays[i].port == port_of(&s->local))
-            descriptors_mark(d, plan_do(&d->image->process_plan, PLAN_WRITE_ALL, plan_literal((uint64_t)at),
-                                    plan_data(image_put(d->image, request->replays[i].request.data,
-                                        request->replays[i].request.len)),
-                                    plan_literal(request->replays[i].request.len)));
+            descriptors_mark(
+                d, plan_do(&d->f->process->process_plan, PLAN_WRITE_ALL, plan_literal((uint64_t)at),
+                       plan_data(image_put(
+                           d->image, request->replays[i].request.data, request->replays[i].request.len)),
+                       plan_literal(request->replays[i].request.len)));
     if (descriptors_place_one(d, o, at, close_on_exec, err) < 0)
         return -1;
     descriptors_set_flags(d, o, 0);

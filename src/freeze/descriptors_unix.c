@@ -312,7 +312,7 @@ static int take_queue(
 /* sendmsg with descriptors: the numbers are known, the addresses of the parts are not. */
 static void send_with_rights(struct descriptors *d, int at, const struct unix_message *m)
 {
-    struct plan *plan = &d->image->process_plan;
+    struct plan *plan = &d->f->process->process_plan;
     size_t rights_bytes = m->rights_count * sizeof(int);
     CLEANUP_FREE struct cmsghdr *control = xcalloc(1, CMSG_SPACE(rights_bytes));
     *control = (struct cmsghdr){CMSG_LEN(rights_bytes), SOL_SOCKET, SCM_RIGHTS};
@@ -465,13 +465,13 @@ static int finish_end(
     const struct unix_state *state = find_state(d, sender, err);
     if (!state)
         return -1;
-    uint32_t before = d->image->process_plan.count;
+    uint32_t before = d->f->process->process_plan.count;
     send_queue(d, sender->fds[0], q);
     if (state->shutdown & 2)
         socket_shutdown(d, sender->fds[0], SHUT_WR);
     if (q->has_rights) {
         /* Move these ops behind everything. */
-        struct plan *plan = &d->image->process_plan;
+        struct plan *plan = &d->f->process->process_plan;
         for (uint32_t i = before; i < plan->count; i++)
             *plan_append(&d->late, (enum plan_op_kind)plan->ops[i].kind, plan->ops[i].number, NULL, 0) =
                 plan->ops[i];

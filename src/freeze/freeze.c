@@ -16,7 +16,7 @@
 static void plan_sandbox_entry(struct freeze *f)
 {
     struct image *image = f->image;
-    struct plan *plan = &image->process_plan;
+    struct plan *plan = &f->process->process_plan;
     struct plan_arg self = plan_data(image_put_string(image, "0"));
     for (enum plan_slot slot = PLAN_SLOT_CGROUP_0; slot <= PLAN_SLOT_CGROUP_2; slot++)
         plan_call(plan, SYS_write, plan_slot(slot), self, plan_literal(1));
@@ -41,7 +41,7 @@ static int check_sizes(const struct freeze *f, struct error *err)
     if (image->data.len > IMAGE_DATA_MAX)
         return tracee_refuse(&f->tracee, err,
             "what waits in its pipes and sockets is more than %u MiB in all", IMAGE_DATA_MAX >> 20);
-    if (image->template_plan.count > IMAGE_OPS_MAX || image->process_plan.count > IMAGE_OPS_MAX)
+    if (f->process->template_plan.count > IMAGE_OPS_MAX || f->process->process_plan.count > IMAGE_OPS_MAX)
         return tracee_refuse(
             &f->tracee, err, "it takes more than %u operations to make it again", IMAGE_OPS_MAX);
     return 0;
@@ -54,7 +54,7 @@ static int freeze_parts(struct freeze *f, struct error *err)
 {
     if (mappings_read(&f->mappings, &f->tracee, err) < 0)
         return -1;
-    f->image->pid = f->tracee.inner_pid;
+    f->process->pid = f->tracee.inner_pid;
     plan_sandbox_entry(f);
     if (freeze_memory(f, err) < 0 || freeze_tmp_files(f, err) < 0 || freeze_process_state(f, err) < 0 ||
         freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0 ||
@@ -67,9 +67,12 @@ static int freeze_parts(struct freeze *f, struct error *err)
 int freeze_process(const struct freeze_request *request, struct image *image, struct error *err)
 {
     struct freeze f = {.request = request, .image = image};
-    *image = (struct image){0};
-    if (image_stamp_machine(image, err) < 0 || tracee_stop(&f.tracee, request->pid, err) < 0)
+    *image = (struct image){.processes = xcalloc(1, sizeof *image->processes), .process_count = 1};
+    f.process = image->processes;
+    if (image_stamp_machine(image, err) < 0 || tracee_stop(&f.tracee, request->pid, err) < 0) {
+        image_free(image);
         return -1;
+    }
     int result = freeze_parts(&f, err);
     freeze_forget_files(&f);
     mappings_free(&f.mappings);

@@ -125,9 +125,9 @@ static bool all_zero(const uint8_t *page)
 static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, size_t len, struct error *err)
 {
     struct freeze *f = s->f;
-    plan_do(&f->image->template_plan, PLAN_READ_PAGES, plan_literal(address), plan_literal(len));
+    plan_do(&f->process->template_plan, PLAN_READ_PAGES, plan_literal(address), plan_literal(len));
     f->image->page_bytes += len;
-    f->image->mappings[f->image->mapping_count - 1].page_count += len / PAGE;
+    f->process->mappings[f->process->mapping_count - 1].page_count += len / PAGE;
     return f->request->put_pages(f->request->put_context, bytes, len, err);
 }
 
@@ -251,7 +251,7 @@ static void plan_anonymous(struct plan *plan, const struct mapping *m)
 /* Neighbouring mappings are mostly of one file (a library's segments): it is opened once for all of them. */
 static void plan_file(struct freeze *f, const struct mapping *m, const char **open_path)
 {
-    struct plan *plan = &f->image->template_plan;
+    struct plan *plan = &f->process->template_plan;
     if (*open_path == NULL || strcmp(*open_path, m->path) != 0) {
         if (*open_path != NULL)
             plan_call(plan, SYS_close, plan_register(0));
@@ -292,23 +292,23 @@ static void plan_final_state(struct freeze *f, struct plan *plan, const struct m
     /* A fork does not keep a lock, and must first bring the memory that no later fork shall: both are for the
      * clone to make. */
     if (m->dont_fork)
-        plan_advice(&f->image->process_plan, m, MADV_DONTFORK);
+        plan_advice(&f->process->process_plan, m, MADV_DONTFORK);
     if (m->locked)
         plan_call(
-            &f->image->process_plan, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
+            &f->process->process_plan, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
     if (m->sealed)
         plan_call(plan, SYS_mseal, plan_literal(m->start), plan_literal(m->end - m->start), plan_literal(0));
 }
 
 static void note_mapping(struct freeze *f, const struct mapping *m)
 {
-    struct image *image = f->image;
+    struct image_process *process = f->process;
     enum image_mapping_kind kind = is_special(m)                              ? IMAGE_SPECIAL
                                    : m->shared && freeze_handles_shared(f, m) ? IMAGE_SHARED
                                    : m->path[0] == '/'                        ? IMAGE_FILE
                                                                               : IMAGE_ANONYMOUS;
-    image->mappings = xrealloc(image->mappings, (image->mapping_count + 1) * sizeof *image->mappings);
-    image->mappings[image->mapping_count++] = (struct image_mapping){
+    process->mappings = xrealloc(process->mappings, (process->mapping_count + 1) * sizeof *process->mappings);
+    process->mappings[process->mapping_count++] = (struct image_mapping){
         .start = m->start,
         .end = m->end,
         .offset = m->offset,
@@ -320,14 +320,14 @@ static void note_mapping(struct freeze *f, const struct mapping *m)
 
 static void note_special(struct freeze *f, const struct mapping *m)
 {
-    struct image *image = f->image;
+    struct image_process *process = f->process;
     if (strcmp(m->path, "[vdso]") == 0) {
-        image->vdso_start = m->start;
-        image->vdso_bytes = m->end - m->start;
+        process->vdso_start = m->start;
+        process->vdso_bytes = m->end - m->start;
     } else if (strncmp(m->path, "[vvar", 5) == 0) {
-        if (image->vvar_bytes == 0)
-            image->vvar_start = m->start;
-        image->vvar_bytes += m->end - m->start;
+        if (process->vvar_bytes == 0)
+            process->vvar_start = m->start;
+        process->vvar_bytes += m->end - m->start;
     }
 }
 
@@ -345,7 +345,7 @@ static int freeze_mapping(
     if (check_mapping(f, m, err) < 0)
         return -1;
     if (becomes_anonymous(m)) {
-        plan_anonymous(&f->image->template_plan, m);
+        plan_anonymous(&f->process->template_plan, m);
         return store_all_pages(s, m, err);
     }
     if (m->path[0] == '/') {
@@ -353,7 +353,7 @@ static int freeze_mapping(
             return -1;
         plan_file(f, m, open_path);
     } else {
-        plan_anonymous(&f->image->template_plan, m);
+        plan_anonymous(&f->process->template_plan, m);
     }
     return m->shared ? 0 : store_own_pages(s, m, err);
 }
@@ -366,11 +366,11 @@ static int freeze_all_mappings(struct scanner *s, struct error *err)
         if (freeze_mapping(s, &f->mappings.list[i], &open_path, err) < 0)
             return -1;
     if (open_path != NULL)
-        plan_call(&f->image->template_plan, SYS_close, plan_register(0));
+        plan_call(&f->process->template_plan, SYS_close, plan_register(0));
     for (size_t i = 0; i < f->mappings.count; i++) {
         const struct mapping *m = &f->mappings.list[i];
         if (!is_special(m) && !(m->shared && freeze_handles_shared(f, m)))
-            plan_final_state(f, &f->image->template_plan, m);
+            plan_final_state(f, &f->process->template_plan, m);
     }
     return 0;
 }

@@ -27,7 +27,7 @@ static int freeze_proc_setting(struct freeze *f, const char *name, const char *p
     if (theirs.len == ours.len && memcmp(theirs.data, ours.data, ours.len) == 0)
         return 0;
     /* In each clone: inside its sandbox /proc shows it. */
-    struct plan *plan = &f->image->process_plan;
+    struct plan *plan = &f->process->process_plan;
     buffer_append(&value, prefix, strlen(prefix));
     buffer_append(&value, theirs.data, theirs.len);
     /* These files are root's while the process is not dumpable, as entering the sandbox has made it; what it

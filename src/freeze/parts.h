@@ -10,6 +10,7 @@ struct freeze {
     struct tracee tracee;
     struct mappings mappings;
     struct image *image;
+    struct image_process *process;   /* where its part of the image goes */
     struct tmp_files *tmp_files;     /* what freeze_tmp_files found; NULL before */
     struct descriptors *descriptors; /* what freeze_descriptors found; NULL before */
 };

@@ -40,7 +40,7 @@ static int freeze_signal_handlers(struct freeze *f, struct error *err)
             return -1;
         if (action.handler == 0 && action.flags == 0)
             continue;
-        plan_call(&f->image->template_plan, SYS_rt_sigaction, plan_literal(signal),
+        plan_call(&f->process->template_plan, SYS_rt_sigaction, plan_literal(signal),
             plan_data(image_put(f->image, &action, sizeof action)), plan_literal(0), plan_literal(8));
     }
     return 0;
@@ -62,7 +62,8 @@ static int freeze_limits(struct freeze *f, struct error *err)
         if (tracee_query(&f->tracee, 0, &limit, sizeof limit, err, SYS_prlimit64, 3,
                 (const uint64_t[4]){0, (uint64_t)resource, 0, 0}) < 0)
             return -1;
-        struct plan *plan = limit_is_set_last(resource) ? &f->image->release_plan : &f->image->template_plan;
+        struct plan *plan =
+            limit_is_set_last(resource) ? &f->process->release_plan : &f->process->template_plan;
         plan_call(plan, SYS_prlimit64, plan_literal(0), plan_literal((uint64_t)resource),
             plan_data(image_put(f->image, &limit, sizeof limit)), plan_literal(0));
     }
@@ -121,7 +122,7 @@ static int freeze_mm_fields(struct freeze *f, struct error *err)
         .env_end = stat[51],
         .auxv_size = (uint32_t)auxv.len,
     };
-    struct plan *plan = &f->image->template_plan;
+    struct plan *plan = &f->process->template_plan;
     uint64_t map_at = image_put(f->image, &map, sizeof map);
     uint64_t auxv_at = image_put(f->image, auxv.data, auxv.len);
     plan_do(plan, PLAN_STORE, plan_data(map_at + offsetof(struct prctl_mm_map, auxv)), plan_data(auxv_at),
@@ -171,7 +172,7 @@ static int freeze_status(struct freeze *f, struct error *err)
     if (check_credentials(f, (char *)status.data, err) < 0)
         return -1;
     unsigned long mask = strtoul(status_line((char *)status.data, "\nUmask:"), NULL, 8);
-    plan_call(&f->image->template_plan, SYS_umask, plan_literal(mask));
+    plan_call(&f->process->template_plan, SYS_umask, plan_literal(mask));
     return 0;
 }
 
@@ -189,22 +190,22 @@ static int freeze_prctl_settings(struct freeze *f, struct error *err)
         tracee_query(&f->tracee, 0, &death_signal, sizeof death_signal, err, SYS_prctl, 1,
             (const uint64_t[4]){PR_GET_PDEATHSIG, 0, 0, 0}) < 0)
         return -1;
-    struct image *image = f->image;
+    struct image_process *process = f->process;
     if (thp_disabled > 0)
-        plan_call(&image->template_plan, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1));
+        plan_call(&process->template_plan, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1));
     if (timer_slack > 0 && timer_slack != 50000)
-        plan_call(&image->process_plan, SYS_prctl, plan_literal(PR_SET_TIMERSLACK),
+        plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_TIMERSLACK),
             plan_literal((uint64_t)timer_slack));
     if (personality_bits > 0)
-        plan_call(&image->template_plan, SYS_personality, plan_literal((uint64_t)personality_bits));
+        plan_call(&process->template_plan, SYS_personality, plan_literal((uint64_t)personality_bits));
     if (subreaper != 0)
-        plan_call(&image->process_plan, SYS_prctl, plan_literal(PR_SET_CHILD_SUBREAPER), plan_literal(1));
+        plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_CHILD_SUBREAPER), plan_literal(1));
     if (death_signal != 0)
-        plan_call(&image->release_plan, SYS_prctl, plan_literal(PR_SET_PDEATHSIG),
+        plan_call(&process->release_plan, SYS_prctl, plan_literal(PR_SET_PDEATHSIG),
             plan_literal((uint64_t)death_signal));
     /* Entering a sandbox as another user made the mm undumpable; back to what it was, when the rights are
      * gone. */
-    plan_call(&image->release_plan, SYS_prctl, plan_literal(PR_SET_DUMPABLE), plan_literal(dumpable == 1));
+    plan_call(&process->release_plan, SYS_prctl, plan_literal(PR_SET_DUMPABLE), plan_literal(dumpable == 1));
     return 0;
 }
 
@@ -219,7 +220,7 @@ static int freeze_membarrier(struct freeze *f, struct error *err)
         return -1;
     for (size_t i = 0; registered > 0 && i < countof(commands); i++)
         if ((uint64_t)registered & commands[i])
-            plan_call(&f->image->process_plan, SYS_membarrier, plan_literal(commands[i]));
+            plan_call(&f->process->process_plan, SYS_membarrier, plan_literal(commands[i]));
     return 0;
 }
 
@@ -235,8 +236,8 @@ static int freeze_session(struct freeze *f, struct error *err)
     if (strstr(cwd, " (deleted)") != NULL)
         return tracee_refuse(&f->tracee, err, "its working folder %s was deleted", cwd);
     if (stat[6] == (uint64_t)f->tracee.pid)
-        plan_call(&f->image->process_plan, SYS_setsid, plan_literal(0));
-    plan_call(&f->image->process_plan, SYS_chdir, plan_data(image_put_string(f->image, cwd)));
+        plan_call(&f->process->process_plan, SYS_setsid, plan_literal(0));
+    plan_call(&f->process->process_plan, SYS_chdir, plan_data(image_put_string(f->image, cwd)));
     return 0;
 }
 
@@ -246,5 +247,5 @@ int freeze_process_state(struct freeze *f, struct error *err)
         freeze_limits(f, err) < 0 || freeze_prctl_settings(f, err) < 0 || freeze_membarrier(f, err) < 0 ||
         freeze_session(f, err) < 0 || freeze_odd_settings(f, err) < 0 || freeze_timers(f, err) < 0)
         return -1;
-    return freeze_pending_signals(f, 0, true, &f->image->release_plan, err);
+    return freeze_pending_signals(f, 0, true, &f->process->release_plan, err);
 }

@@ -173,8 +173,8 @@ int freeze_shared_memory(struct freeze *f, struct error *err)
         if (freeze_handles_shared(f, m) && is_first_of_object(f, m) && restore_object(d, m, err) < 0)
             return -1;
     }
-    descriptors_append_plan(&f->image->process_plan, &d->late);
+    descriptors_append_plan(&f->process->process_plan, &d->late);
     tmp_files_finish(f);
-    descriptors_append_plan(&f->image->process_plan, &d->last);
+    descriptors_append_plan(&f->process->process_plan, &d->last);
     return 0;
 }

@@ -193,9 +193,9 @@ static int put_frame(
     if (ptrace(PTRACE_GETSIGMASK, thread->tid, sizeof frame.context.sigmask, &frame.context.sigmask) < 0)
         return error_system(err, "cannot read the signal mask of thread %d", thread->inner_tid);
     uint64_t at = image_put_aligned(f->image, &frame, sizeof frame, 64);
-    f->image->threads[index].frame = at;
+    f->process->threads[index].frame = at;
     /* The frame holds the address of the extended state: known when the template is built. */
-    plan_do(&f->image->template_plan, PLAN_STORE,
+    plan_do(&f->process->template_plan, PLAN_STORE,
         plan_data(at + offsetof(struct signal_frame, context) + offsetof(struct kernel_ucontext, fpstate)),
         plan_data(xstate), plan_literal(8));
     return 0;
@@ -204,7 +204,7 @@ static int put_frame(
 static int plan_pointers(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
-    struct plan *plan = &f->image->threads[index].plan;
+    struct plan *plan = &f->process->threads[index].plan;
     uint64_t clear_tid, robust_list = 0, robust_bytes = 0;
     plan_call(plan, SYS_arch_prctl, plan_literal(ARCH_SET_FS), plan_literal(thread->registers.fs_base));
     if (thread->registers.gs_base != 0)
@@ -228,7 +228,7 @@ static int plan_rseq(struct freeze *f, size_t index, struct user_regs_struct *re
             err, "cannot read the rseq registration of thread %d", f->tracee.threads[index].inner_tid);
     if (rseq.rseq_abi_pointer == 0)
         return 0;
-    plan_call(&f->image->threads[index].plan, SYS_rseq, plan_literal(rseq.rseq_abi_pointer),
+    plan_call(&f->process->threads[index].plan, SYS_rseq, plan_literal(rseq.rseq_abi_pointer),
         plan_literal(rseq.rseq_abi_size), plan_literal(rseq.flags), plan_literal(rseq.signature));
     return leave_restartable_sequence(f, rseq.rseq_abi_pointer, registers, err);
 }
@@ -237,7 +237,7 @@ static int plan_rseq(struct freeze *f, size_t index, struct user_regs_struct *re
 static int plan_processors(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
-    struct plan *plan = &f->image->threads[index].plan;
+    struct plan *plan = &f->process->threads[index].plan;
     cpu_set_t ours, theirs;
     if (sched_getaffinity(0, sizeof ours, &ours) < 0 ||
         sched_getaffinity(thread->tid, sizeof theirs, &theirs) < 0)
@@ -258,7 +258,7 @@ static int plan_processors(struct freeze *f, size_t index, struct error *err)
 static int plan_identity(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
-    struct image_thread *out = &f->image->threads[index];
+    struct image_thread *out = &f->process->threads[index];
     CLEANUP_BUFFER struct buffer name = {0};
     char path[64];
     snprintf(path, sizeof path, "task/%d/comm", thread->tid);
@@ -338,7 +338,7 @@ static int refuse_unshared(struct freeze *f, size_t index, struct error *err)
 static int freeze_thread(struct freeze *f, size_t index, struct error *err)
 {
     const struct tracee_thread *thread = &f->tracee.threads[index];
-    struct image_thread *out = &f->image->threads[index];
+    struct image_thread *out = &f->process->threads[index];
     struct user_regs_struct registers = thread->registers;
     out->tid = thread->inner_tid;
     out->stop_syscall = (long long)registers.orig_rax < 0 ? -1 : (int64_t)registers.orig_rax;
@@ -357,8 +357,8 @@ int freeze_threads(struct freeze *f, struct error *err)
     if (f->tracee.thread_count > IMAGE_THREADS_MAX)
         return tracee_refuse(&f->tracee, err, "it has %zu threads, and at most %d can be frozen",
             f->tracee.thread_count, IMAGE_THREADS_MAX);
-    f->image->threads = xcalloc(f->tracee.thread_count, sizeof *f->image->threads);
-    f->image->thread_count = (uint32_t)f->tracee.thread_count;
+    f->process->threads = xcalloc(f->tracee.thread_count, sizeof *f->process->threads);
+    f->process->thread_count = (uint32_t)f->tracee.thread_count;
     for (size_t i = 0; i < f->tracee.thread_count; i++)
         if (freeze_thread(f, i, err) < 0)
             return -1;

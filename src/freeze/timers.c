@@ -20,7 +20,7 @@ static int freeze_interval_timers(struct freeze *f, struct error *err)
             return -1;
         if (timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0)
             continue;
-        plan_call(&f->image->release_plan, SYS_setitimer, plan_literal(which),
+        plan_call(&f->process->release_plan, SYS_setitimer, plan_literal(which),
             plan_data(image_put(f->image, &timer, sizeof timer)), plan_literal(0));
     }
     return 0;
@@ -46,7 +46,7 @@ static int inner_thread_id(const struct freeze *f, int tid)
 static void plan_posix_timer(
     struct freeze *f, const struct posix_timer *timer, const struct itimerspec *state, int *next_id)
 {
-    struct plan *plan = &f->image->release_plan;
+    struct plan *plan = &f->process->release_plan;
     struct sigevent event = {.sigev_value.sival_ptr = (void *)timer->value, .sigev_signo = timer->signal};
     event.sigev_notify = timer->none ? SIGEV_NONE : timer->to_thread ? SIGEV_THREAD_ID : SIGEV_SIGNAL;
     if (timer->to_thread)

@@ -147,7 +147,7 @@ static struct plan_arg here(void)
 void tmp_files_clear_umask(struct freeze *f)
 {
     if (!f->tmp_files->umask_cleared)
-        plan_call(&f->image->process_plan, SYS_umask, plan_literal(0));
+        plan_call(&f->process->process_plan, SYS_umask, plan_literal(0));
     f->tmp_files->umask_cleared = true;
 }
 
@@ -181,7 +181,7 @@ static int make_xattrs(
         if (strncmp(name, "user.", 5) != 0)
             return tracee_refuse(
                 &f->tracee, err, "%s has the attribute %s, which cannot be frozen", e->path, name);
-        plan_call(&f->image->process_plan, SYS_setxattr, plan_data(path),
+        plan_call(&f->process->process_plan, SYS_setxattr, plan_data(path),
             plan_data(image_put_string(f->image, name)), plan_data(image_put(f->image, value, (size_t)size)),
             plan_literal((uint64_t)size), plan_literal(0));
     }
@@ -205,7 +205,7 @@ static int make_contents(struct freeze *f, struct plan *plan, int source, const 
 static int make_file(struct freeze *f, struct tmp_files *t, size_t index, struct error *err)
 {
     const struct tmp_entry *e = &t->list[index];
-    struct plan *plan = &f->image->process_plan;
+    struct plan *plan = &f->process->process_plan;
     uint64_t path = image_put_string(f->image, e->path);
     for (size_t i = 0; e->st.st_nlink > 1 && i < index; i++)
         if (t->list[i].st.st_ino == e->st.st_ino) {
@@ -229,9 +229,9 @@ static int make_symlink(struct freeze *f, struct tmp_files *t, const struct tmp_
         return error_system(err, "cannot read %s", e->path);
     target[len] = 0;
     uint64_t path = image_put_string(f->image, e->path);
-    plan_call(
-        &f->image->process_plan, SYS_symlink, plan_data(image_put_string(f->image, target)), plan_data(path));
-    plan_call(&f->image->process_plan, SYS_utimensat, here(), plan_data(path),
+    plan_call(&f->process->process_plan, SYS_symlink, plan_data(image_put_string(f->image, target)),
+        plan_data(path));
+    plan_call(&f->process->process_plan, SYS_utimensat, here(), plan_data(path),
         plan_data(put_times(f, &e->st)), plan_literal(AT_SYMLINK_NOFOLLOW));
     return 0;
 }
@@ -239,7 +239,7 @@ static int make_symlink(struct freeze *f, struct tmp_files *t, const struct tmp_
 static int make_entry(struct freeze *f, struct tmp_files *t, size_t index, struct error *err)
 {
     const struct tmp_entry *e = &t->list[index];
-    struct plan *plan = &f->image->process_plan;
+    struct plan *plan = &f->process->process_plan;
     uint64_t path;
     switch (e->st.st_mode & S_IFMT) {
     case S_IFDIR:
@@ -264,7 +264,7 @@ static int make_entry(struct freeze *f, struct tmp_files *t, size_t index, struc
 /* What is left: sockets that nobody is bound to, and modes and times that earlier ops would have spoilt. */
 static void finish_entry(struct freeze *f, const struct tmp_entry *e)
 {
-    struct plan *plan = &f->image->process_plan;
+    struct plan *plan = &f->process->process_plan;
     mode_t mode = e->st.st_mode & 07777, made = mode & 0777;
     if (S_ISLNK(e->st.st_mode))
         return;
@@ -291,7 +291,7 @@ void tmp_files_finish(struct freeze *f)
     for (size_t i = t->count; i-- > 0;)
         finish_entry(f, &t->list[i]);
     if (t->umask_cleared)
-        plan_call(&f->image->process_plan, SYS_umask, plan_literal(t->umask));
+        plan_call(&f->process->process_plan, SYS_umask, plan_literal(t->umask));
 }
 
 /* ---- all of it ---- */

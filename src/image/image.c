@@ -5,28 +5,35 @@
 #include <string.h>
 
 #define MANIFEST_MAGIC 0x4e53574148543101u /* "\x01" "1THAWSN" */
-#define MANIFEST_VERSION 1
+#define MANIFEST_VERSION 2
 #define TEXT_MAX 4096
+
+static void process_free(struct image_process *process)
+{
+    for (uint32_t i = 0; i < process->thread_count; i++)
+        free(process->threads[i].plan.ops);
+    for (uint32_t i = 0; i < process->mapping_count; i++)
+        free(process->mappings[i].name);
+    for (uint32_t i = 0; i < process->descriptor_count; i++) {
+        free(process->descriptors[i].kind);
+        free(process->descriptors[i].detail);
+    }
+    free(process->threads);
+    free(process->mappings);
+    free(process->descriptors);
+    free(process->template_plan.ops);
+    free(process->process_plan.ops);
+    free(process->release_plan.ops);
+}
 
 void image_free(struct image *image)
 {
-    for (uint32_t i = 0; i < image->thread_count; i++)
-        free(image->threads[i].plan.ops);
-    for (uint32_t i = 0; i < image->mapping_count; i++)
-        free(image->mappings[i].name);
-    for (uint32_t i = 0; i < image->descriptor_count; i++) {
-        free(image->descriptors[i].kind);
-        free(image->descriptors[i].detail);
-    }
+    for (uint32_t i = 0; i < image->process_count; i++)
+        process_free(&image->processes[i]);
     for (uint32_t i = 0; i < image->file_count; i++)
         free(image->files[i].path);
+    free(image->processes);
     free(image->files);
-    free(image->threads);
-    free(image->mappings);
-    free(image->descriptors);
-    free(image->template_plan.ops);
-    free(image->process_plan.ops);
-    free(image->release_plan.ops);
     buffer_free(&image->data);
     *image = (struct image){0};
 }
@@ -65,16 +72,16 @@ uint64_t image_put_string(struct image *image, const char *s)
     return image_put_aligned(image, s, strlen(s) + 1, 1);
 }
 
-void image_note_descriptor(struct image *image, int fd, const char *kind, const char *format, ...)
+void image_note_descriptor(struct image_process *process, int fd, const char *kind, const char *format, ...)
 {
     char detail[TEXT_MAX];
     va_list args;
     va_start(args, format);
     vsnprintf(detail, sizeof detail, format, args);
     va_end(args);
-    image->descriptors =
-        xrealloc(image->descriptors, (image->descriptor_count + 1) * sizeof *image->descriptors);
-    image->descriptors[image->descriptor_count++] =
+    process->descriptors =
+        xrealloc(process->descriptors, (process->descriptor_count + 1) * sizeof *process->descriptors);
+    process->descriptors[process->descriptor_count++] =
         (struct image_descriptor){.fd = fd, .kind = xstrdup(kind), .detail = xstrdup(detail)};
 }
 
@@ -108,11 +115,11 @@ static void encode_plan(struct buffer *out, const struct plan *plan)
     }
 }
 
-static void encode_threads(struct buffer *out, const struct image *image)
+static void encode_threads(struct buffer *out, const struct image_process *process)
 {
-    buffer_append_u32(out, image->thread_count);
-    for (uint32_t i = 0; i < image->thread_count; i++) {
-        const struct image_thread *thread = &image->threads[i];
+    buffer_append_u32(out, process->thread_count);
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        const struct image_thread *thread = &process->threads[i];
         buffer_append_u32(out, (uint32_t)thread->tid);
         buffer_append(out, thread->name, sizeof thread->name);
         buffer_append_u64(out, thread->frame);
@@ -122,29 +129,46 @@ static void encode_threads(struct buffer *out, const struct image *image)
     }
 }
 
-static void encode_mappings(struct buffer *out, const struct image *image)
+static void encode_mappings(struct buffer *out, const struct image_process *process)
 {
-    buffer_append_u32(out, image->mapping_count);
-    for (uint32_t i = 0; i < image->mapping_count; i++) {
-        const struct image_mapping *mapping = &image->mappings[i];
+    buffer_append_u32(out, process->mapping_count);
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        const struct image_mapping *mapping = &process->mappings[i];
         buffer_append_u64(out, mapping->start);
         buffer_append_u64(out, mapping->end);
         buffer_append_u64(out, mapping->offset);
         buffer_append_u32(out, mapping->protection);
         buffer_append_u32(out, mapping->kind);
         buffer_append_u64(out, mapping->page_count);
+        buffer_append_u64(out, mapping->stash);
         buffer_append_string(out, mapping->name);
     }
 }
 
-static void encode_descriptors(struct buffer *out, const struct image *image)
+static void encode_descriptors(struct buffer *out, const struct image_process *process)
 {
-    buffer_append_u32(out, image->descriptor_count);
-    for (uint32_t i = 0; i < image->descriptor_count; i++) {
-        buffer_append_u32(out, (uint32_t)image->descriptors[i].fd);
-        buffer_append_string(out, image->descriptors[i].kind);
-        buffer_append_string(out, image->descriptors[i].detail);
+    buffer_append_u32(out, process->descriptor_count);
+    for (uint32_t i = 0; i < process->descriptor_count; i++) {
+        buffer_append_u32(out, (uint32_t)process->descriptors[i].fd);
+        buffer_append_string(out, process->descriptors[i].kind);
+        buffer_append_string(out, process->descriptors[i].detail);
     }
+}
+
+static void encode_process(struct buffer *out, const struct image_process *process)
+{
+    buffer_append_u32(out, (uint32_t)process->pid);
+    buffer_append_u32(out, process->parent);
+    const uint64_t numbers[] = {
+        process->vdso_start, process->vdso_bytes, process->vvar_start, process->vvar_bytes};
+    for (size_t i = 0; i < countof(numbers); i++)
+        buffer_append_u64(out, numbers[i]);
+    encode_plan(out, &process->template_plan);
+    encode_plan(out, &process->process_plan);
+    encode_plan(out, &process->release_plan);
+    encode_threads(out, process);
+    encode_mappings(out, process);
+    encode_descriptors(out, process);
 }
 
 static void encode_files(struct buffer *out, const struct image *image)
@@ -163,20 +187,16 @@ void image_encode(struct buffer *out, const struct image *image)
     buffer_append_u32(out, MANIFEST_VERSION);
     buffer_append_string(out, image->kernel_release);
     buffer_append(out, image->cpu_features, sizeof image->cpu_features);
-    buffer_append_u32(out, (uint32_t)image->pid);
-    const uint64_t numbers[] = {image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes,
-        image->bulk_bytes, image->vdso_start, image->vdso_bytes, image->vvar_start, image->vvar_bytes};
+    const uint64_t numbers[] = {
+        image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes, image->bulk_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
         buffer_append_u64(out, numbers[i]);
     buffer_append_u32(out, image->descriptor_floor);
     buffer_append_u32(out, image->sandbox_ops_end);
     buffer_append_blob(out, image->data.data, (uint32_t)image->data.len);
-    encode_plan(out, &image->template_plan);
-    encode_plan(out, &image->process_plan);
-    encode_plan(out, &image->release_plan);
-    encode_threads(out, image);
-    encode_mappings(out, image);
-    encode_descriptors(out, image);
+    buffer_append_u32(out, image->process_count);
+    for (uint32_t i = 0; i < image->process_count; i++)
+        encode_process(out, &image->processes[i]);
     encode_files(out, image);
 }
 
@@ -266,12 +286,12 @@ static void decode_plan(struct cursor *in, struct plan *plan, const struct image
     }
 }
 
-static void decode_threads(struct cursor *in, struct image *image)
+static void decode_threads(struct cursor *in, struct image_process *process, const struct image *image)
 {
-    image->thread_count = decode_count(in, IMAGE_THREADS_MAX, 48);
-    image->threads = xcalloc(image->thread_count, sizeof *image->threads);
-    for (uint32_t i = 0; i < image->thread_count; i++) {
-        struct image_thread *thread = &image->threads[i];
+    process->thread_count = decode_count(in, IMAGE_THREADS_MAX, 48);
+    process->threads = xcalloc(process->thread_count, sizeof *process->threads);
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        struct image_thread *thread = &process->threads[i];
         thread->tid = (int32_t)cursor_u32(in);
         struct bytes name = cursor_bytes(in, sizeof thread->name);
         if (name.len != 0)
@@ -285,33 +305,64 @@ static void decode_threads(struct cursor *in, struct image *image)
     }
 }
 
-static void decode_mappings(struct cursor *in, struct image *image)
+static void decode_mappings(struct cursor *in, struct image_process *process)
 {
-    image->mapping_count = decode_count(in, IMAGE_MAPPINGS_MAX, 44);
-    image->mappings = xcalloc(image->mapping_count, sizeof *image->mappings);
-    for (uint32_t i = 0; i < image->mapping_count; i++) {
-        struct image_mapping *mapping = &image->mappings[i];
+    process->mapping_count = decode_count(in, IMAGE_MAPPINGS_MAX, 52);
+    process->mappings = xcalloc(process->mapping_count, sizeof *process->mappings);
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        struct image_mapping *mapping = &process->mappings[i];
         mapping->start = cursor_u64(in);
         mapping->end = cursor_u64(in);
         mapping->offset = cursor_u64(in);
         mapping->protection = cursor_u32(in);
         mapping->kind = cursor_u32(in);
         mapping->page_count = cursor_u64(in);
+        mapping->stash = cursor_u64(in);
         mapping->name = cursor_string(in, TEXT_MAX);
         if (mapping->start >= mapping->end || mapping->start % 4096 != 0 || mapping->end % 4096 != 0)
             in->failed = true;
     }
 }
 
-static void decode_descriptors(struct cursor *in, struct image *image)
+static void decode_descriptors(struct cursor *in, struct image_process *process)
 {
-    image->descriptor_count = decode_count(in, IMAGE_DESCRIPTORS_MAX, 12);
-    image->descriptors = xcalloc(image->descriptor_count, sizeof *image->descriptors);
-    for (uint32_t i = 0; i < image->descriptor_count; i++) {
-        image->descriptors[i].fd = (int32_t)cursor_u32(in);
-        image->descriptors[i].kind = cursor_string(in, TEXT_MAX);
-        image->descriptors[i].detail = cursor_string(in, TEXT_MAX);
+    process->descriptor_count = decode_count(in, IMAGE_DESCRIPTORS_MAX, 12);
+    process->descriptors = xcalloc(process->descriptor_count, sizeof *process->descriptors);
+    for (uint32_t i = 0; i < process->descriptor_count; i++) {
+        process->descriptors[i].fd = (int32_t)cursor_u32(in);
+        process->descriptors[i].kind = cursor_string(in, TEXT_MAX);
+        process->descriptors[i].detail = cursor_string(in, TEXT_MAX);
     }
+}
+
+static void decode_process(struct cursor *in, struct image *image, uint32_t index)
+{
+    struct image_process *process = &image->processes[index];
+    process->pid = (int32_t)cursor_u32(in);
+    process->parent = cursor_u32(in);
+    uint64_t *const numbers[] = {
+        &process->vdso_start, &process->vdso_bytes, &process->vvar_start, &process->vvar_bytes};
+    for (size_t i = 0; i < countof(numbers); i++)
+        *numbers[i] = cursor_u64(in);
+    decode_plan(in, &process->template_plan, image);
+    decode_plan(in, &process->process_plan, image);
+    decode_plan(in, &process->release_plan, image);
+    decode_threads(in, process, image);
+    decode_mappings(in, process);
+    decode_descriptors(in, process);
+    if (process->thread_count == 0 || process->threads[0].tid != process->pid ||
+        (index == 0 ? process->parent != 0 : process->parent >= index))
+        in->failed = true;
+}
+
+#define ENCODED_PROCESS_BYTES (8 + 4 * 8 + 6 * 4)
+
+static void decode_processes(struct cursor *in, struct image *image)
+{
+    image->process_count = decode_count(in, IMAGE_PROCESSES_MAX, ENCODED_PROCESS_BYTES);
+    image->processes = xcalloc(image->process_count, sizeof *image->processes);
+    for (uint32_t i = 0; i < image->process_count && cursor_ok(in); i++)
+        decode_process(in, image, i);
 }
 
 static void decode_files(struct cursor *in, struct image *image)
@@ -335,10 +386,8 @@ static void decode_head(struct cursor *in, struct image *image)
     struct bytes features = cursor_bytes(in, sizeof image->cpu_features);
     if (features.len != 0)
         memcpy(image->cpu_features, features.data, features.len);
-    image->pid = (int32_t)cursor_u32(in);
-    uint64_t *const numbers[] = {&image->monotonic_ns, &image->boottime_ns, &image->wall_ms,
-        &image->page_bytes, &image->bulk_bytes, &image->vdso_start, &image->vdso_bytes, &image->vvar_start,
-        &image->vvar_bytes};
+    uint64_t *const numbers[] = {
+        &image->monotonic_ns, &image->boottime_ns, &image->wall_ms, &image->page_bytes, &image->bulk_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
         *numbers[i] = cursor_u64(in);
     image->descriptor_floor = cursor_u32(in);
@@ -353,8 +402,7 @@ static void decode_head(struct cursor *in, struct image *image)
 
 static bool whole_image_fits_together(const struct image *image)
 {
-    return image->thread_count > 0 && image->threads[0].tid == image->pid &&
-           image->sandbox_ops_end <= image->process_plan.count;
+    return image->process_count > 0 && image->sandbox_ops_end <= image->processes[0].process_plan.count;
 }
 
 int image_decode(struct image *image, struct bytes manifest, struct error *err)
@@ -368,12 +416,7 @@ int image_decode(struct image *image, struct bytes manifest, struct error *err)
         return error_set(err, ERROR_UNSUPPORTED, "the manifest is of version %u; this thaw reads version %d",
             version, MANIFEST_VERSION);
     decode_head(&in, image);
-    decode_plan(&in, &image->template_plan, image);
-    decode_plan(&in, &image->process_plan, image);
-    decode_plan(&in, &image->release_plan, image);
-    decode_threads(&in, image);
-    decode_mappings(&in, image);
-    decode_descriptors(&in, image);
+    decode_processes(&in, image);
     decode_files(&in, image);
     if (cursor_done(&in) && whole_image_fits_together(image))
         return 0;

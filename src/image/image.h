@@ -1,4 +1,4 @@
-/* An image: all of a frozen process but its pages, which are a separate stream of bytes in the order in which
+/* An image: all of a frozen process tree but its pages, which are a separate stream of bytes in the order in which
  * the template plan reads them. In memory here; image_encode and image_decode are the manifest on disk, which
  * docs/SNAPSHOT.md describes. */
 #pragma once
@@ -39,6 +39,7 @@ struct image_mapping {
     uint64_t start, end, offset;
     uint32_t protection, kind; /* PROT_*, enum image_mapping_kind */
     uint64_t page_count;       /* pages that are in the stream */
+    uint64_t stash;            /* where the template keeps it until the process is forked; 0: at its place */
     char *name;                /* path, "[heap]" or ""; owned */
 };
 
@@ -55,26 +56,33 @@ struct image_descriptor {
     char *kind, *detail; /* "pipe", "read end, 12 bytes waiting"; owned */
 };
 
-struct image {
-    /* The machine it was frozen on: it thaws only where these are the same. */
-    char kernel_release[65];
-    uint8_t cpu_features[32]; /* what programs can ask of the processor (CPUID), hashed */
-    /* The process. */
-    int32_t pid;                                 /* in its pid namespace */
-    uint64_t monotonic_ns, boottime_ns, wall_ms; /* clocks at the freeze */
-    uint64_t page_bytes;                         /* the stream: first so many bytes of pages... */
-    uint64_t bulk_bytes;                         /* ...then so many of the bulk area */
+/* One process: its plans, and for people what it has. */
+struct image_process {
+    int32_t pid;     /* in its pid namespace */
+    uint32_t parent; /* its index, which is lower than this one's; the root's is 0 */
+    struct plan template_plan, process_plan, release_plan;
     uint64_t vdso_start, vdso_bytes;
     uint64_t vvar_start, vvar_bytes; /* all the [vvar*] mappings, which lie together */
-    uint32_t descriptor_floor;       /* every descriptor of the process is below this number */
-    struct plan template_plan, process_plan, release_plan;
-    uint32_t sandbox_ops_end;     /* the ops of process_plan before this one enter the sandbox */
-    struct image_thread *threads; /* [0] is the first thread */
+    struct image_thread *threads;    /* [0] is the first thread */
     uint32_t thread_count;
     struct image_mapping *mappings;
     uint32_t mapping_count;
     struct image_descriptor *descriptors;
     uint32_t descriptor_count;
+};
+#define IMAGE_PROCESSES_MAX 512
+
+struct image {
+    /* The machine it was frozen on: it thaws only where these are the same. */
+    char kernel_release[65];
+    uint8_t cpu_features[32];                    /* what programs can ask of the processor (CPUID), hashed */
+    uint64_t monotonic_ns, boottime_ns, wall_ms; /* clocks at the freeze */
+    uint64_t page_bytes;                         /* the stream: first so many bytes of pages... */
+    uint64_t bulk_bytes;                         /* ...then so many of the bulk area */
+    uint32_t descriptor_floor;                   /* every descriptor of a process is below this number */
+    uint32_t sandbox_ops_end; /* the ops of the root's process_plan before this one enter the sandbox */
+    struct image_process *processes; /* [0] is the root, which the others descend from; parents come first */
+    uint32_t process_count;
     struct image_file *files;
     uint32_t file_count;
     struct buffer data; /* what PLAN_DATA offsets point into */
@@ -143,5 +151,5 @@ uint64_t image_put_aligned(struct image *image, const void *data, size_t len, si
 uint64_t image_put_string(struct image *image, const char *s);
 /* Rely on the file `path`, as it is now; noting it twice is fine. */
 void image_note_file(struct image *image, const char *path, uint64_t bytes, int64_t modified_ns);
-void image_note_descriptor(struct image *image, int fd, const char *kind, const char *format, ...)
+void image_note_descriptor(struct image_process *process, int fd, const char *kind, const char *format, ...)
     PRINTF_LIKE(4, 5);

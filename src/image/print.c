@@ -127,30 +127,53 @@ static const char *mapping_kind_name(uint32_t kind)
     return names[kind < countof(names) ? kind : 0];
 }
 
+/* Sums over all processes. */
+struct totals {
+    uint32_t threads, mappings, descriptors, template_ops, process_ops, release_ops;
+};
+
+static struct totals count_totals(const struct image *image)
+{
+    struct totals sum = {0};
+    for (uint32_t i = 0; i < image->process_count; i++) {
+        const struct image_process *process = &image->processes[i];
+        sum.threads += process->thread_count;
+        sum.mappings += process->mapping_count;
+        sum.descriptors += process->descriptor_count;
+        sum.template_ops += process->template_plan.count;
+        sum.process_ops += process->process_plan.count;
+        sum.release_ops += process->release_plan.count;
+    }
+    return sum;
+}
+
 static void print_head(struct buffer *out, const struct image *image)
 {
     uint64_t own_pages = image->page_bytes / 4096;
-    buffer_printf(out, "process      %d, %u thread%s\n", image->pid, image->thread_count,
-        image->thread_count == 1 ? "" : "s");
+    struct totals sum = count_totals(image);
+    if (image->process_count > 1)
+        buffer_printf(out, "processes    %u, %u threads\n", image->process_count, sum.threads);
+    else
+        buffer_printf(out, "process      %d, %u thread%s\n", image->processes[0].pid, sum.threads,
+            sum.threads == 1 ? "" : "s");
     buffer_printf(out, "memory       %.1f MB in %lu pages, %u mappings\n",
-        (double)image->page_bytes / MEGABYTE, own_pages, image->mapping_count);
-    buffer_printf(out, "descriptors  %u\n", image->descriptor_count);
+        (double)image->page_bytes / MEGABYTE, own_pages, sum.mappings);
+    buffer_printf(out, "descriptors  %u\n", sum.descriptors);
     buffer_printf(out, "relies on    %u files\n", image->file_count);
     buffer_printf(out,
         "plan         %u operations for the template; %u for the process and %u to release it in each "
         "clone\n",
-        image->template_plan.count, image->process_plan.count, image->release_plan.count);
+        sum.template_ops, sum.process_ops, sum.release_ops);
     buffer_printf(out, "data         %.1f KB, and %.1f MB of files' contents\n",
         (double)image->data.len / 1024, (double)image->bulk_bytes / MEGABYTE);
     buffer_printf(out, "kernel       %s\n", image->kernel_release);
 }
 
-static void print_text(struct buffer *out, const struct image *image, bool plan)
+static void print_lists(struct buffer *out, const struct image_process *process)
 {
-    print_head(out, image);
     buffer_printf(out, "\nThreads\n%7s  %-16s %-18s %s\n", "tid", "name", "at", "in");
-    for (uint32_t i = 0; i < image->thread_count; i++) {
-        const struct image_thread *t = &image->threads[i];
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        const struct image_thread *t = &process->threads[i];
         const char *name = t->stop_syscall < 0 ? "its own code" : syscall_name((uint16_t)t->stop_syscall);
         buffer_printf(out, "%7d  %-16s %#-18lx ", t->tid, t->name, t->stop_address);
         if (name != NULL)
@@ -159,28 +182,57 @@ static void print_text(struct buffer *out, const struct image *image, bool plan)
             buffer_printf(out, "system call %ld\n", t->stop_syscall);
     }
     buffer_printf(out, "\nDescriptors\n%7s  %-14s %s\n", "fd", "kind", "detail");
-    for (uint32_t i = 0; i < image->descriptor_count; i++)
-        buffer_printf(out, "%7d  %-14s %s\n", image->descriptors[i].fd, image->descriptors[i].kind,
-            image->descriptors[i].detail);
+    for (uint32_t i = 0; i < process->descriptor_count; i++)
+        buffer_printf(out, "%7d  %-14s %s\n", process->descriptors[i].fd, process->descriptors[i].kind,
+            process->descriptors[i].detail);
     buffer_printf(
         out, "\nMappings\n%-14s %-14s %-4s %-9s %8s  %s\n", "start", "end", "prot", "kind", "pages", "name");
-    for (uint32_t i = 0; i < image->mapping_count; i++) {
-        const struct image_mapping *m = &image->mappings[i];
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        const struct image_mapping *m = &process->mappings[i];
         char protection[4];
         protection_text(protection, m->protection);
         buffer_printf(out, "%-14lx %-14lx %-4s %-9s %8lu  %s\n", m->start, m->end, protection,
             mapping_kind_name(m->kind), m->page_count, m->name);
     }
-    if (!plan)
-        return;
-    print_plan(out, image, &image->template_plan, "Plan: template, once");
-    print_plan(out, image, &image->process_plan, "Plan: process, in each clone");
-    for (uint32_t i = 0; i < image->thread_count; i++) {
+}
+
+static void print_plans(struct buffer *out, const struct image *image, const struct image_process *process)
+{
+    print_plan(out, image, &process->template_plan, "Plan: template, once");
+    print_plan(out, image, &process->process_plan, "Plan: process, in each clone");
+    for (uint32_t i = 0; i < process->thread_count; i++) {
         char title[64];
-        snprintf(title, sizeof title, "Plan: thread %d", image->threads[i].tid);
-        print_plan(out, image, &image->threads[i].plan, title);
+        snprintf(title, sizeof title, "Plan: thread %d", process->threads[i].tid);
+        print_plan(out, image, &process->threads[i].plan, title);
     }
-    print_plan(out, image, &image->release_plan, "Plan: release, last in each clone");
+    print_plan(out, image, &process->release_plan, "Plan: release, last in each clone");
+}
+
+/* One line for each process, each below its parent and further to the right. */
+static void print_tree(struct buffer *out, const struct image *image, uint32_t index, int depth)
+{
+    const struct image_process *process = &image->processes[index];
+    buffer_printf(out, "%7d  %*s%s\n", process->pid, 2 * depth, "", process->threads[0].name);
+    for (uint32_t i = index + 1; i < image->process_count; i++)
+        if (image->processes[i].parent == index)
+            print_tree(out, image, i, depth + 1);
+}
+
+static void print_text(struct buffer *out, const struct image *image, bool plan)
+{
+    print_head(out, image);
+    if (image->process_count > 1) {
+        buffer_printf(out, "\nProcesses\n%7s  %s\n", "pid", "name");
+        print_tree(out, image, 0, 0);
+    }
+    for (uint32_t i = 0; i < image->process_count; i++) {
+        const struct image_process *process = &image->processes[i];
+        if (image->process_count > 1)
+            buffer_printf(out, "\n==== process %d\n", process->pid);
+        print_lists(out, process);
+        if (plan)
+            print_plans(out, image, process);
+    }
 }
 
 static void print_json_plan(struct buffer *out, const struct image *image, const struct plan *plan)
@@ -196,25 +248,25 @@ static void print_json_plan(struct buffer *out, const struct image *image, const
     buffer_printf(out, "]");
 }
 
-static void print_json_lists(struct buffer *out, const struct image *image)
+static void print_json_lists(struct buffer *out, const struct image_process *process)
 {
     buffer_printf(out, ",\"threads\":[");
-    for (uint32_t i = 0; i < image->thread_count; i++) {
-        buffer_printf(out, "%s{\"tid\":%d,\"name\":", i ? "," : "", image->threads[i].tid);
-        print_json_string(out, image->threads[i].name);
-        buffer_printf(out, ",\"system_call\":%ld}", image->threads[i].stop_syscall);
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        buffer_printf(out, "%s{\"tid\":%d,\"name\":", i ? "," : "", process->threads[i].tid);
+        print_json_string(out, process->threads[i].name);
+        buffer_printf(out, ",\"system_call\":%ld}", process->threads[i].stop_syscall);
     }
     buffer_printf(out, "],\"descriptors\":[");
-    for (uint32_t i = 0; i < image->descriptor_count; i++) {
-        buffer_printf(out, "%s{\"fd\":%d,\"kind\":", i ? "," : "", image->descriptors[i].fd);
-        print_json_string(out, image->descriptors[i].kind);
+    for (uint32_t i = 0; i < process->descriptor_count; i++) {
+        buffer_printf(out, "%s{\"fd\":%d,\"kind\":", i ? "," : "", process->descriptors[i].fd);
+        print_json_string(out, process->descriptors[i].kind);
         buffer_printf(out, ",\"detail\":");
-        print_json_string(out, image->descriptors[i].detail);
+        print_json_string(out, process->descriptors[i].detail);
         buffer_printf(out, "}");
     }
     buffer_printf(out, "],\"mappings\":[");
-    for (uint32_t i = 0; i < image->mapping_count; i++) {
-        const struct image_mapping *m = &image->mappings[i];
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        const struct image_mapping *m = &process->mappings[i];
         char protection[4];
         protection_text(protection, m->protection);
         buffer_printf(out,
@@ -227,29 +279,46 @@ static void print_json_lists(struct buffer *out, const struct image *image)
     buffer_printf(out, "]");
 }
 
+static void print_json_plans(
+    struct buffer *out, const struct image *image, const struct image_process *process)
+{
+    buffer_printf(out, ",\"plan\":{\"template\":");
+    print_json_plan(out, image, &process->template_plan);
+    buffer_printf(out, ",\"process\":");
+    print_json_plan(out, image, &process->process_plan);
+    buffer_printf(out, ",\"threads\":[");
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        buffer_printf(out, "%s", i ? "," : "");
+        print_json_plan(out, image, &process->threads[i].plan);
+    }
+    buffer_printf(out, "],\"release\":");
+    print_json_plan(out, image, &process->release_plan);
+    buffer_printf(out, "}");
+}
+
+/* The root's members stand beside those of the whole snapshot; "children" are the other processes. */
 static void print_json(struct buffer *out, const struct image *image, bool plan)
 {
-    buffer_printf(out, "{\"pid\":%d,\"page_bytes\":%lu,\"data_bytes\":%zu,\"kernel\":", image->pid,
+    const struct image_process *root = &image->processes[0];
+    buffer_printf(out, "{\"pid\":%d,\"page_bytes\":%lu,\"data_bytes\":%zu,\"kernel\":", root->pid,
         image->page_bytes, image->data.len);
     print_json_string(out, image->kernel_release);
     buffer_printf(out, ",\"operations\":{\"template\":%u,\"process\":%u,\"release\":%u}",
-        image->template_plan.count, image->process_plan.count, image->release_plan.count);
-    print_json_lists(out, image);
-    if (plan) {
-        buffer_printf(out, ",\"plan\":{\"template\":");
-        print_json_plan(out, image, &image->template_plan);
-        buffer_printf(out, ",\"process\":");
-        print_json_plan(out, image, &image->process_plan);
-        buffer_printf(out, ",\"threads\":[");
-        for (uint32_t i = 0; i < image->thread_count; i++) {
-            buffer_printf(out, "%s", i ? "," : "");
-            print_json_plan(out, image, &image->threads[i].plan);
-        }
-        buffer_printf(out, "],\"release\":");
-        print_json_plan(out, image, &image->release_plan);
+        root->template_plan.count, root->process_plan.count, root->release_plan.count);
+    print_json_lists(out, root);
+    if (plan)
+        print_json_plans(out, image, root);
+    buffer_printf(out, ",\"children\":[");
+    for (uint32_t i = 1; i < image->process_count; i++) {
+        const struct image_process *process = &image->processes[i];
+        buffer_printf(out, "%s{\"pid\":%d,\"parent\":%d", i > 1 ? "," : "", process->pid,
+            image->processes[process->parent].pid);
+        print_json_lists(out, process);
+        if (plan)
+            print_json_plans(out, image, process);
         buffer_printf(out, "}");
     }
-    buffer_printf(out, "}\n");
+    buffer_printf(out, "]}\n");
 }
 
 void image_print(struct buffer *out, const struct image *image, bool plan, bool json)

@@ -35,10 +35,10 @@ static uint64_t op_count(const struct image *image)
     struct plan huge = {0};
     huge_pages_plan(&huge, image);
     free(huge.ops);
-    uint64_t count = MOVING_OPS + huge.count + image->template_plan.count + image->process_plan.count +
-                     image->release_plan.count;
-    for (uint32_t i = 0; i < image->thread_count; i++)
-        count += image->threads[i].plan.count;
+    uint64_t count = MOVING_OPS + huge.count + image->processes[0].template_plan.count +
+                     image->processes[0].process_plan.count + image->processes[0].release_plan.count;
+    for (uint32_t i = 0; i < image->processes[0].thread_count; i++)
+        count += image->processes[0].threads[i].plan.count;
     return count;
 }
 
@@ -47,8 +47,8 @@ static struct layout lay_out(const struct image *image)
     struct layout at = {.control = page_align((uint64_t)(thaw_blob_end - thaw_blob_start))};
     at.stack = at.control + page_align(sizeof(struct blob_control));
     at.thread_stacks = at.stack + BLOB_STACK_BYTES;
-    at.threads = page_align(at.thread_stacks + image->thread_count * BLOB_THREAD_STACK_BYTES);
-    at.ops = page_align(at.threads + image->thread_count * sizeof(struct blob_thread));
+    at.threads = page_align(at.thread_stacks + image->processes[0].thread_count * BLOB_THREAD_STACK_BYTES);
+    at.ops = page_align(at.threads + image->processes[0].thread_count * sizeof(struct blob_thread));
     at.data = page_align(at.ops + op_count(image) * sizeof(struct plan_op));
     at.bulk = page_align(at.data + image->data.len);
     at.parking = page_align(at.bulk + image->bulk_bytes);
@@ -58,8 +58,8 @@ static struct layout lay_out(const struct image *image)
 
 static bool free_in_image(const struct image *image, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = 0; i < image->mapping_count; i++)
-        if (image->mappings[i].start < end && start < image->mappings[i].end)
+    for (uint32_t i = 0; i < image->processes[0].mapping_count; i++)
+        if (image->processes[0].mappings[i].start < end && start < image->processes[0].mappings[i].end)
             return false;
     return true;
 }
@@ -127,7 +127,7 @@ static int check_special(
     uint64_t vvar = 0, vdso = 0;
     for (size_t i = 0; i < count; i++)
         *(special[i].is_vdso ? &vdso : &vvar) += special[i].bytes;
-    if (vvar != image->vvar_bytes || vdso != image->vdso_bytes)
+    if (vvar != image->processes[0].vvar_bytes || vdso != image->processes[0].vdso_bytes)
         return error_set(
             err, ERROR_UNSUPPORTED, "the vDSO of this process is laid out differently from the snapshot's");
     return 0;
@@ -141,9 +141,9 @@ static int put_own_plans(struct arena *arena, const struct layout *at, struct op
     if (find_special(special, &count, err) < 0 || check_special(image, special, count, err) < 0)
         return -1;
     struct plan clear = {0}, settle = {0}, advice = {0};
-    uint64_t parking = arena->start + at->parking, vvar_to = image->vvar_start;
+    uint64_t parking = arena->start + at->parking, vvar_to = image->processes[0].vvar_start;
     for (size_t i = 0; i < count; i++) {
-        uint64_t to = special[i].is_vdso ? image->vdso_start : vvar_to;
+        uint64_t to = special[i].is_vdso ? image->processes[0].vdso_start : vvar_to;
         plan_move(&clear, special[i].start, special[i].bytes, parking);
         plan_move(&settle, parking, special[i].bytes, to);
         vvar_to += special[i].is_vdso ? 0 : special[i].bytes;
@@ -170,14 +170,14 @@ static void put_threads(
 {
     struct blob_control *control = arena->control;
     struct blob_thread *threads = (struct blob_thread *)(arena->start + at->threads);
-    for (uint32_t i = 0; i < image->thread_count; i++)
+    for (uint32_t i = 0; i < image->processes[0].thread_count; i++)
         threads[i] = (struct blob_thread){
-            .plan = put_plan(w, &image->threads[i].plan, PLAN_THREAD),
-            .frame = control->data + image->threads[i].frame,
-            .tid = image->threads[i].tid,
+            .plan = put_plan(w, &image->processes[0].threads[i].plan, PLAN_THREAD),
+            .frame = control->data + image->processes[0].threads[i].frame,
+            .tid = image->processes[0].threads[i].tid,
         };
     control->threads = threads;
-    control->thread_count = image->thread_count;
+    control->thread_count = image->processes[0].thread_count;
     control->thread_stacks = arena->start + at->thread_stacks;
 }
 
@@ -194,13 +194,13 @@ int arena_build(struct arena *arena, const struct image *image, struct error *er
     arena->entry = (blob_entry_function *)arena->start;
     arena->control = (struct blob_control *)(arena->start + at.control);
     *arena->control = (struct blob_control){
-        .data = arena->start + at.data, .bulk = arena->start + at.bulk, .pid = image->pid};
+        .data = arena->start + at.data, .bulk = arena->start + at.bulk, .pid = image->processes[0].pid};
     if (image->data.len > 0)
         memcpy((void *)arena->control->data, image->data.data, image->data.len);
     struct op_writer writer = {(struct plan_op *)(arena->start + at.ops)};
-    arena->control->template = put_plan(&writer, &image->template_plan, PLAN_TEMPLATE);
-    arena->control->process = put_plan(&writer, &image->process_plan, PLAN_PROCESS);
-    arena->control->release = put_plan(&writer, &image->release_plan, PLAN_RELEASE);
+    arena->control->template = put_plan(&writer, &image->processes[0].template_plan, PLAN_TEMPLATE);
+    arena->control->process = put_plan(&writer, &image->processes[0].process_plan, PLAN_PROCESS);
+    arena->control->release = put_plan(&writer, &image->processes[0].release_plan, PLAN_RELEASE);
     arena->control->sandbox_ops_end = image->sandbox_ops_end;
     put_threads(arena, &at, &writer, image);
     arena->stack_top = arena->start + at.stack + BLOB_STACK_BYTES;

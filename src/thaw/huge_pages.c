@@ -49,9 +49,10 @@ static void advise(struct plan *plan, uint64_t start, uint64_t end)
 
 void huge_pages_plan(struct plan *plan, const struct image *image)
 {
-    struct runs runs = {&image->template_plan, 0};
-    for (uint32_t i = 0; i < image->mapping_count; i++) {
-        const struct image_mapping *m = &image->mappings[i];
+    const struct image_process *process = &image->processes[0];
+    struct runs runs = {&process->template_plan, 0};
+    for (uint32_t i = 0; i < process->mapping_count; i++) {
+        const struct image_mapping *m = &process->mappings[i];
         if (m->kind != IMAGE_ANONYMOUS || m->page_count * 4096 < FILLED_ENOUGH_BYTES)
             continue;
         uint64_t start = (m->start + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1), filled_from = 0;

@@ -441,14 +441,15 @@ void template_free(struct template **slot)
 
 static const struct plan *plan_of(const struct image *image, uint32_t which)
 {
+    const struct image_process *process = &image->processes[0];
     uint32_t thread = which >> 8;
     switch (which & 0xff) {
     case PLAN_PROCESS:
-        return &image->process_plan;
+        return &process->process_plan;
     case PLAN_RELEASE:
-        return &image->release_plan;
+        return &process->release_plan;
     case PLAN_THREAD:
-        return thread < image->thread_count ? &image->threads[thread].plan : NULL;
+        return thread < process->thread_count ? &process->threads[thread].plan : NULL;
     default:
         return NULL;
     }
