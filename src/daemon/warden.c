@@ -27,8 +27,8 @@
 
 #define DRAIN_GRACE_SECONDS 5     /* more than the front gives itself */
 #define IMPATIENCE_NS 1000000000u /* between two signals, for the second to mean "at once" */
-#define LAST_TICKS_MAX 1000 /* of LAST_TICK_US each: how long dying sandboxes are waited for at the end */
-#define LAST_TICK_US 5000
+#define LAST_WAIT_NS 5000000000u  /* what was killed may take so long at the end, and then dying sandboxes */
+#define LAST_POLL_US 1000
 
 /* A handler with an eventfd, and no blocked signals: what is blocked would be blocked in functions, too. */
 static int signal_fd = -1;
@@ -174,6 +174,17 @@ static int begin(struct warden *w, struct error *err)
     return 0;
 }
 
+void warden_reap_killed(pid_t pid, const char *what, uint64_t deadline_ns)
+{
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (clock_monotonic_ns() > deadline_ns) {
+            log_warning("%s, process %d, does not die of SIGKILL", what, pid);
+            return;
+        }
+        usleep(LAST_POLL_US);
+    }
+}
+
 /* Whatever is left of the front and of everything that was made for it. */
 static void end_all(struct warden *w)
 {
@@ -185,10 +196,12 @@ static void end_all(struct warden *w)
     pool_close(w);
     snapshot_free_all(w);
     worker_end_all(w);
-    env_free_all(w);
-    template_free_all(w);
-    for (int i = 0; i < LAST_TICKS_MAX && sandbox_host_tick(w->options->host) > 0; i++)
-        usleep(LAST_TICK_US);
+    uint64_t deadline_ns = clock_monotonic_ns() + LAST_WAIT_NS;
+    env_free_all(w, deadline_ns);
+    template_free_all(w, deadline_ns);
+    deadline_ns = clock_monotonic_ns() + LAST_WAIT_NS;
+    while (sandbox_host_tick(w->options->host) > 0 && clock_monotonic_ns() < deadline_ns)
+        usleep(LAST_POLL_US);
     warden_outgoing_free(w);
 }
 

@@ -347,7 +347,7 @@ void env_kill(struct warden *w, uint64_t id)
     }
 }
 
-void env_free_all(struct warden *w)
+void env_free_all(struct warden *w, uint64_t deadline_ns)
 {
     struct env *env;
     for (int reap = 0; reap < 2; reap++) {
@@ -357,7 +357,7 @@ void env_free_all(struct warden *w)
                     continue;
                 kill_process(env);
                 if (reap)
-                    waitpid(env->pid, NULL, 0);
+                    warden_reap_killed(env->pid, "an environment", deadline_ns);
             }
         }
     }

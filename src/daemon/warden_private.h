@@ -167,6 +167,9 @@ void warden_outgoing_free(struct warden *w);
 void warden_fail(struct warden *w, const char *format, ...) PRINTF_LIKE(2, 3); /* ends the loop */
 void warden_front_ready(struct warden *w);
 void warden_tick_soon(struct warden *w); /* something is dying: look again shortly */
+/* Wait for a child that was sent SIGKILL, at the end; one that does not die of it (the kernel may hold it up) is
+ * named in the log and left behind, since the service has to end. */
+void warden_reap_killed(pid_t pid, const char *what, uint64_t deadline_ns);
 
 /* warden_env.c: starting and ending environments. */
 MUST_CHECK int env_open_code_tree(struct warden *w, const char *code_id, struct error *err);
@@ -178,8 +181,8 @@ void env_refuse(struct env *env, const struct error *why); /* answers the start 
 void env_template_died(struct env *env, const struct error *why); /* it worked before */
 bool env_has_pid(struct warden *w, pid_t pid);
 void env_clone_answered(struct warden *w, const struct template_event *event);
-void env_freeze_done(struct env *env); /* the freeze was told: end it */
-void env_free_all(struct warden *w);
+void env_freeze_done(struct env *env);                     /* the freeze was told: end it */
+void env_free_all(struct warden *w, uint64_t deadline_ns); /* waits no longer for what it has killed */
 
 /* warden_template.c */
 struct template_entry *template_for(struct warden *w, const struct env *env); /* found, or begun */
@@ -190,7 +193,7 @@ void template_build_waiting(struct warden *w); /* there may be a blank for one *
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
 bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is being built */
-void template_free_all(struct warden *w);
+void template_free_all(struct warden *w, uint64_t deadline_ns);
 
 /* warden_pool.c: blank sandboxes. */
 /* False: none now; env_advance_waiting is called when there is. */

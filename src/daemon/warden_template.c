@@ -331,7 +331,7 @@ void template_drop(struct warden *w, const char *snapshot_id, bool report)
     template_release(&t);
 }
 
-void template_free_all(struct warden *w)
+void template_free_all(struct warden *w, uint64_t deadline_ns)
 {
     struct template_entry *next_template;
     for (struct template_entry *t = TAILQ_FIRST(&w->templates); t != NULL; t = next_template) {
@@ -341,7 +341,7 @@ void template_free_all(struct warden *w)
     struct zombie *next_zombie;
     for (struct zombie *zombie = LIST_FIRST(&w->zombies); zombie != NULL; zombie = next_zombie) {
         next_zombie = LIST_NEXT(zombie, entry);
-        waitpid(zombie->pid, NULL, 0);
+        warden_reap_killed(zombie->pid, "a template", deadline_ns);
         free(zombie);
     }
     LIST_INIT(&w->zombies);
