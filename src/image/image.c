@@ -157,8 +157,11 @@ static void encode_descriptors(struct buffer *out, const struct image_process *p
 
 static void encode_process(struct buffer *out, const struct image_process *process)
 {
+    buffer_append_u32(out, process->kind);
     buffer_append_u32(out, (uint32_t)process->pid);
     buffer_append_u32(out, process->parent);
+    buffer_append_u32(out, (uint32_t)process->session);
+    buffer_append_u32(out, (uint32_t)process->group);
     const uint64_t numbers[] = {
         process->vdso_start, process->vdso_bytes, process->vvar_start, process->vvar_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
@@ -187,8 +190,8 @@ void image_encode(struct buffer *out, const struct image *image)
     buffer_append_u32(out, MANIFEST_VERSION);
     buffer_append_string(out, image->kernel_release);
     buffer_append(out, image->cpu_features, sizeof image->cpu_features);
-    const uint64_t numbers[] = {
-        image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes, image->bulk_bytes};
+    const uint64_t numbers[] = {image->monotonic_ns, image->boottime_ns, image->wall_ms, image->page_bytes,
+        image->bulk_bytes, image->stash_start, image->stash_end};
     for (size_t i = 0; i < countof(numbers); i++)
         buffer_append_u64(out, numbers[i]);
     buffer_append_u32(out, image->descriptor_floor);
@@ -237,6 +240,14 @@ static bool valid_width(const struct plan_op *op, size_t a)
     return op->arg_kind[a] == PLAN_LITERAL && (op->arg[a] == 4 || op->arg[a] == 8);
 }
 
+static bool all_literal(const struct plan_op *op)
+{
+    for (size_t a = 0; a < PLAN_ARGS; a++)
+        if (op->arg_kind[a] != PLAN_LITERAL)
+            return false;
+    return true;
+}
+
 static bool valid_op(const struct plan_op *op, const struct image *image)
 {
     if (op->save > PLAN_REGISTERS || op->expect > PLAN_EXPECT_ANYTHING)
@@ -256,6 +267,12 @@ static bool valid_op(const struct plan_op *op, const struct image *image)
     case PLAN_WRITE_ALL:
     case PLAN_COPY:
         return op->arg_kind[2] == PLAN_LITERAL && within_data(image, op, 1, op->arg[2]);
+    case PLAN_FORK:
+        return all_literal(op) && op->arg[0] > 0 && op->arg[0] < image->process_count;
+    case PLAN_BECOME:
+        return true;
+    case PLAN_BARRIER:
+        return all_literal(op) && op->arg[0] < PLAN_BARRIERS && op->arg[1] <= image->process_count;
     default:
         return false;
     }
@@ -335,11 +352,46 @@ static void decode_descriptors(struct cursor *in, struct image_process *process)
     }
 }
 
+/* Plans of these kinds run only where the interpreter is ready for them; a process is forked by its parent. */
+static bool plan_is_in_place(const struct plan *plan, const struct image *image, uint32_t forker)
+{
+    for (uint32_t i = 0; i < plan->count; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        if (op->kind < PLAN_FORK)
+            continue;
+        if (forker == IMAGE_PROCESSES_MAX || image->process_count == 1 ||
+            (op->kind == PLAN_FORK && op->arg[0] <= forker))
+            return false;
+    }
+    return true;
+}
+
+static bool process_fits_together(const struct image *image, uint32_t index)
+{
+    const struct image_process *process = &image->processes[index];
+    bool has_own_plans = process->template_plan.count + process->release_plan.count > 0;
+    if (process->kind > IMAGE_HELPER || process->pid <= 1 ||
+        (index == 0 ? process->parent != 0 || process->kind != IMAGE_LIVE : process->parent >= index))
+        return false;
+    if (process->kind == IMAGE_LIVE ? process->thread_count == 0 || process->threads[0].tid != process->pid
+                                    : process->thread_count > 0 || has_own_plans)
+        return false;
+    for (uint32_t i = 0; i < process->thread_count; i++)
+        if (!plan_is_in_place(&process->threads[i].plan, image, IMAGE_PROCESSES_MAX))
+            return false;
+    return plan_is_in_place(&process->template_plan, image, IMAGE_PROCESSES_MAX) &&
+           plan_is_in_place(&process->release_plan, image, IMAGE_PROCESSES_MAX) &&
+           plan_is_in_place(&process->process_plan, image, index);
+}
+
 static void decode_process(struct cursor *in, struct image *image, uint32_t index)
 {
     struct image_process *process = &image->processes[index];
+    process->kind = cursor_u32(in);
     process->pid = (int32_t)cursor_u32(in);
     process->parent = cursor_u32(in);
+    process->session = (int32_t)cursor_u32(in);
+    process->group = (int32_t)cursor_u32(in);
     uint64_t *const numbers[] = {
         &process->vdso_start, &process->vdso_bytes, &process->vvar_start, &process->vvar_bytes};
     for (size_t i = 0; i < countof(numbers); i++)
@@ -350,12 +402,11 @@ static void decode_process(struct cursor *in, struct image *image, uint32_t inde
     decode_threads(in, process, image);
     decode_mappings(in, process);
     decode_descriptors(in, process);
-    if (process->thread_count == 0 || process->threads[0].tid != process->pid ||
-        (index == 0 ? process->parent != 0 : process->parent >= index))
+    if (!process_fits_together(image, index))
         in->failed = true;
 }
 
-#define ENCODED_PROCESS_BYTES (8 + 4 * 8 + 6 * 4)
+#define ENCODED_PROCESS_BYTES (5 * 4 + 4 * 8 + 6 * 4)
 
 static void decode_processes(struct cursor *in, struct image *image)
 {
@@ -386,8 +437,8 @@ static void decode_head(struct cursor *in, struct image *image)
     struct bytes features = cursor_bytes(in, sizeof image->cpu_features);
     if (features.len != 0)
         memcpy(image->cpu_features, features.data, features.len);
-    uint64_t *const numbers[] = {
-        &image->monotonic_ns, &image->boottime_ns, &image->wall_ms, &image->page_bytes, &image->bulk_bytes};
+    uint64_t *const numbers[] = {&image->monotonic_ns, &image->boottime_ns, &image->wall_ms,
+        &image->page_bytes, &image->bulk_bytes, &image->stash_start, &image->stash_end};
     for (size_t i = 0; i < countof(numbers); i++)
         *numbers[i] = cursor_u64(in);
     image->descriptor_floor = cursor_u32(in);
@@ -400,9 +451,48 @@ static void decode_head(struct cursor *in, struct image *image)
         buffer_append(&image->data, data.data, data.len);
 }
 
+/* The order of a walk through the tree: a process comes directly behind its parent, or behind the last
+ * descendant of the child before it. So those of one family, and what is stashed of them, lie together. */
+static bool families_lie_together(const struct image *image)
+{
+    for (uint32_t i = 1; i < image->process_count; i++) {
+        uint32_t before = i - 1;
+        while (before != image->processes[i].parent && before != 0)
+            before = image->processes[before].parent;
+        if (before != image->processes[i].parent)
+            return false;
+    }
+    return true;
+}
+
+/* The private memory of all processes but the root is stashed inside one range that no process uses, in the
+ * order of the processes and their mappings. */
+static bool stashes_fit(const struct image *image)
+{
+    uint64_t end = image->stash_start;
+    if (image->stash_start % 4096 != 0 || image->stash_end % 4096 != 0 || image->stash_end < end)
+        return false;
+    for (uint32_t p = 0; p < image->process_count; p++) {
+        const struct image_process *process = &image->processes[p];
+        for (uint32_t i = 0; i < process->mapping_count; i++) {
+            const struct image_mapping *m = &process->mappings[i];
+            if (m->start < image->stash_end && image->stash_start < m->end)
+                return false;
+            if (m->stash == 0)
+                continue;
+            if (p == 0 || m->stash % 4096 != 0 || m->stash < end || m->stash > image->stash_end ||
+                m->end - m->start > image->stash_end - m->stash)
+                return false;
+            end = m->stash + (m->end - m->start);
+        }
+    }
+    return true;
+}
+
 static bool whole_image_fits_together(const struct image *image)
 {
-    return image->process_count > 0 && image->sandbox_ops_end <= image->processes[0].process_plan.count;
+    return image->process_count > 0 && image->sandbox_ops_end <= image->processes[0].process_plan.count &&
+           families_lie_together(image) && stashes_fit(image);
 }
 
 int image_decode(struct image *image, struct bytes manifest, struct error *err)

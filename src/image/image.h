@@ -56,10 +56,18 @@ struct image_descriptor {
     char *kind, *detail; /* "pipe", "read end, 12 bytes waiting"; owned */
 };
 
+enum image_process_kind {
+    IMAGE_LIVE = 0,
+    IMAGE_ZOMBIE, /* it has ended, and its parent has not waited for it: its process plan ends it again */
+    IMAGE_HELPER, /* was not there at the freeze: it lends its session or group, or leaves orphans, and ends */
+};
+
 /* One process: its plans, and for people what it has. */
 struct image_process {
-    int32_t pid;     /* in its pid namespace */
-    uint32_t parent; /* its index, which is lower than this one's; the root's is 0 */
+    uint32_t kind;          /* enum image_process_kind; what is not IMAGE_LIVE has no threads and no memory */
+    int32_t pid;            /* in its pid namespace */
+    uint32_t parent;        /* the index of who forks it, which is lower than this one's; the root's is 0 */
+    int32_t session, group; /* 0: outside the sandbox */
     struct plan template_plan, process_plan, release_plan;
     uint64_t vdso_start, vdso_bytes;
     uint64_t vvar_start, vvar_bytes; /* all the [vvar*] mappings, which lie together */
@@ -79,7 +87,8 @@ struct image {
     uint64_t monotonic_ns, boottime_ns, wall_ms; /* clocks at the freeze */
     uint64_t page_bytes;                         /* the stream: first so many bytes of pages... */
     uint64_t bulk_bytes;                         /* ...then so many of the bulk area */
-    uint32_t descriptor_floor;                   /* every descriptor of a process is below this number */
+    uint64_t stash_start, stash_end; /* where the template keeps the memory of all processes but the root */
+    uint32_t descriptor_floor;       /* every descriptor of a process is below this number */
     uint32_t sandbox_ops_end; /* the ops of the root's process_plan before this one enter the sandbox */
     struct image_process *processes; /* [0] is the root, which the others descend from; parents come first */
     uint32_t process_count;

@@ -7,6 +7,7 @@
  *   process    in each clone, by its first thread: sandbox, descriptors, shared memory, timers
  *   thread[i]  in each clone, by thread i (0 is the first thread): what the kernel keeps per thread
  *   release    in each clone, by its first thread, when all threads have finished theirs: what must be last
+ * Where there are several processes each has all of these; a process plan then forks the process's children.
  * Then each thread returns into the function with rt_sigreturn, to the very instruction where it was frozen.
  */
 #pragma once
@@ -39,6 +40,14 @@ enum plan_op_kind {
     PLAN_WRITE_ALL,
     /* Copy arg[2] bytes from arg[1] to the address arg[0]: the contents of shared mappings. */
     PLAN_COPY,
+    /* The rest is for process trees, in process plans only.
+     * Fork the process of index arg[0] with its own number, clone flags arg[1] and exit signal arg[2] (all
+     * literal). It runs its own process plan; the result is its number. */
+    PLAN_FORK,
+    /* Leave the memory of the others, and move one's own from the stash to its places. */
+    PLAN_BECOME,
+    /* Wait until arg[1] processes have come to barrier arg[0] (literal, below PLAN_BARRIERS). */
+    PLAN_BARRIER,
 };
 
 enum plan_expect {
@@ -60,6 +69,14 @@ enum plan_slot {
     PLAN_SLOT_COUNT
 };
 
+/* Where processes of a tree wait for each other, in this order. */
+enum plan_barrier {
+    PLAN_BARRIER_BORN = 0, /* all have been forked, and lead the groups and sessions that are theirs */
+    PLAN_BARRIER_GROUPED,  /* all are in their process groups */
+    PLAN_BARRIER_MAPPED,   /* all have their descriptors and shared memory */
+    PLAN_BARRIERS
+};
+
 struct plan_op {
     uint16_t kind;    /* enum plan_op_kind */
     uint16_t number;  /* of the system call */
@@ -74,11 +91,13 @@ struct plan_op {
 
 /* What the blob writes to the report pipe, once, after the process is restored (or cannot be). */
 struct plan_report {
-    uint32_t magic;     /* PLAN_REPORT_MAGIC */
-    int32_t failed;     /* 0, or the negative error number (or unexpected value) of the op that failed */
-    uint32_t plan;      /* which plan it was in: enum plan_which, with the thread's index << 8 */
-    uint32_t op;        /* and which op */
-    uint64_t forked_ns; /* CLOCK_MONOTONIC as the clone first ran */
+    uint32_t magic;   /* PLAN_REPORT_MAGIC */
+    int32_t failed;   /* 0, or the negative error number (or unexpected value) of the op that failed */
+    uint32_t plan;    /* which plan it was in: enum plan_which, with the thread's index << 8 */
+    uint32_t op;      /* and which op */
+    uint32_t process; /* and which process: its index */
+    uint32_t pad;
+    uint64_t forked_ns;                                /* CLOCK_MONOTONIC as the clone first ran */
     uint64_t sandboxed_ns, descriptors_ns, threads_ns; /* as these parts were done */
 };
 #define PLAN_REPORT_MAGIC 0x77616874u /* "thaw" */

@@ -75,7 +75,10 @@ static const char *op_name(const struct plan_op *op, char number[24])
         [PLAN_STORE] = "*store*",
         [PLAN_LOAD] = "*load*",
         [PLAN_WRITE_ALL] = "*write all*",
-        [PLAN_COPY] = "*copy*"};
+        [PLAN_COPY] = "*copy*",
+        [PLAN_FORK] = "*fork*",
+        [PLAN_BECOME] = "*become*",
+        [PLAN_BARRIER] = "*barrier*"};
     if (op->kind != PLAN_SYSCALL)
         return kinds[op->kind];
     const char *name = syscall_name(op->number);
@@ -212,7 +215,9 @@ static void print_plans(struct buffer *out, const struct image *image, const str
 static void print_tree(struct buffer *out, const struct image *image, uint32_t index, int depth)
 {
     const struct image_process *process = &image->processes[index];
-    buffer_printf(out, "%7d  %*s%s\n", process->pid, 2 * depth, "", process->threads[0].name);
+    static const char *const kinds[] = {"", "(has ended)", "(helper)"};
+    buffer_printf(out, "%7d %7d %7d  %*s%s\n", process->pid, process->group, process->session, 2 * depth, "",
+        process->thread_count > 0 ? process->threads[0].name : kinds[process->kind]);
     for (uint32_t i = index + 1; i < image->process_count; i++)
         if (image->processes[i].parent == index)
             print_tree(out, image, i, depth + 1);
@@ -222,7 +227,7 @@ static void print_text(struct buffer *out, const struct image *image, bool plan)
 {
     print_head(out, image);
     if (image->process_count > 1) {
-        buffer_printf(out, "\nProcesses\n%7s  %s\n", "pid", "name");
+        buffer_printf(out, "\nProcesses\n%7s %7s %7s  %s\n", "pid", "group", "session", "name");
         print_tree(out, image, 0, 0);
     }
     for (uint32_t i = 0; i < image->process_count; i++) {
@@ -311,8 +316,10 @@ static void print_json(struct buffer *out, const struct image *image, bool plan)
     buffer_printf(out, ",\"children\":[");
     for (uint32_t i = 1; i < image->process_count; i++) {
         const struct image_process *process = &image->processes[i];
-        buffer_printf(out, "%s{\"pid\":%d,\"parent\":%d", i > 1 ? "," : "", process->pid,
-            image->processes[process->parent].pid);
+        static const char *const kinds[] = {"live", "zombie", "helper"};
+        buffer_printf(out, "%s{\"pid\":%d,\"parent\":%d,\"kind\":\"%s\",\"group\":%d,\"session\":%d",
+            i > 1 ? "," : "", process->pid, image->processes[process->parent].pid, kinds[process->kind],
+            process->group, process->session);
         print_json_lists(out, process);
         if (plan)
             print_json_plans(out, image, process);

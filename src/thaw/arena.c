@@ -1,4 +1,5 @@
 #include "thaw/arena.h"
+#include "thaw/family.h"
 #include "thaw/huge_pages.h"
 
 #include <stdio.h>
@@ -11,8 +12,6 @@
 #define ARENA_FIRST_ADDRESS 0x200000000000ull
 #define ARENA_STEP 0x1000000000ull
 #define ARENA_TRIES 400
-#define LOWEST_ADDRESS 0x10000ull
-#define USER_END 0x7ffffffff000ull
 #define PARKING_BYTES (64 * PAGE)
 
 extern const uint8_t thaw_blob_start[], thaw_blob_end[];
@@ -24,7 +23,7 @@ static uint64_t page_align(uint64_t bytes)
 
 /* Where each part of the arena begins, as offsets; in this order. */
 struct layout {
-    uint64_t code, control, stack, thread_stacks, threads, ops, data, bulk, parking, end;
+    uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, bulk, parking, end;
 };
 
 /* Moving the vDSO away and back, two calls of munmap, reading the bulk area. */
@@ -35,20 +34,32 @@ static uint64_t op_count(const struct image *image)
     struct plan huge = {0};
     huge_pages_plan(&huge, image);
     free(huge.ops);
-    uint64_t count = MOVING_OPS + huge.count + image->processes[0].template_plan.count +
-                     image->processes[0].process_plan.count + image->processes[0].release_plan.count;
-    for (uint32_t i = 0; i < image->processes[0].thread_count; i++)
-        count += image->processes[0].threads[i].plan.count;
+    uint64_t count = MOVING_OPS + huge.count;
+    for (uint32_t p = 0; p < image->process_count; p++) {
+        const struct image_process *process = &image->processes[p];
+        count += process->template_plan.count + process->process_plan.count + process->release_plan.count;
+        count += image->process_count > 1 ? family_ops_max(process) : 0;
+        for (uint32_t i = 0; i < process->thread_count; i++)
+            count += process->threads[i].plan.count;
+    }
     return count;
 }
 
 static struct layout lay_out(const struct image *image)
 {
+    uint32_t threads = 0, most_threads = 0;
+    for (uint32_t i = 0; i < image->process_count; i++) {
+        uint32_t count = image->processes[i].thread_count;
+        threads += count;
+        most_threads = count > most_threads ? count : most_threads;
+    }
     struct layout at = {.control = page_align((uint64_t)(thaw_blob_end - thaw_blob_start))};
-    at.stack = at.control + page_align(sizeof(struct blob_control));
+    at.shared = at.control + page_align(sizeof(struct blob_control));
+    at.stack = at.shared + (image->process_count > 1 ? PAGE : 0);
     at.thread_stacks = at.stack + BLOB_STACK_BYTES;
-    at.threads = page_align(at.thread_stacks + image->processes[0].thread_count * BLOB_THREAD_STACK_BYTES);
-    at.ops = page_align(at.threads + image->processes[0].thread_count * sizeof(struct blob_thread));
+    at.processes = page_align(at.thread_stacks + most_threads * BLOB_THREAD_STACK_BYTES);
+    at.threads = at.processes + image->process_count * sizeof(struct blob_process);
+    at.ops = page_align(at.threads + threads * sizeof(struct blob_thread));
     at.data = page_align(at.ops + op_count(image) * sizeof(struct plan_op));
     at.bulk = page_align(at.data + image->data.len);
     at.parking = page_align(at.bulk + image->bulk_bytes);
@@ -58,9 +69,14 @@ static struct layout lay_out(const struct image *image)
 
 static bool free_in_image(const struct image *image, uint64_t start, uint64_t end)
 {
-    for (uint32_t i = 0; i < image->processes[0].mapping_count; i++)
-        if (image->processes[0].mappings[i].start < end && start < image->processes[0].mappings[i].end)
-            return false;
+    if (image->stash_start < end && start < image->stash_end)
+        return false;
+    for (uint32_t p = 0; p < image->process_count; p++) {
+        const struct image_process *process = &image->processes[p];
+        for (uint32_t i = 0; i < process->mapping_count; i++)
+            if (process->mappings[i].start < end && start < process->mappings[i].end)
+                return false;
+    }
     return true;
 }
 
@@ -81,18 +97,18 @@ static int map_arena(struct arena *arena, const struct image *image, struct erro
     return error_set(err, ERROR_UNSUPPORTED, "the snapshot leaves no free range of %lu bytes", arena->bytes);
 }
 
-static int find_special(struct arena_special found[ARENA_SPECIAL_MAX], size_t *count, struct error *err)
+static int find_special(struct arena_special_list *special, struct error *err)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[512];
-    *count = 0;
+    special->count = 0;
     if (maps == NULL)
         return error_system(err, "cannot read /proc/self/maps");
-    while (fgets(line, sizeof line, maps) != NULL && *count < ARENA_SPECIAL_MAX) {
+    while (fgets(line, sizeof line, maps) != NULL && special->count < ARENA_SPECIAL_MAX) {
         unsigned long start, end;
         bool vvar = strstr(line, "[vvar") != NULL, vdso = strstr(line, "[vdso]") != NULL;
         if ((vvar || vdso) && sscanf(line, "%lx-%lx", &start, &end) == 2)
-            found[(*count)++] = (struct arena_special){start, end - start, vdso};
+            special->list[special->count++] = (struct arena_special){start, end - start, vdso};
     }
     fclose(maps);
     return 0;
@@ -112,80 +128,108 @@ static struct blob_plan put_plan(struct op_writer *w, const struct plan *plan, u
     return out;
 }
 
-static void plan_move(struct plan *plan, uint64_t from, uint64_t bytes, uint64_t to)
+/* The same, and forget the plan. */
+static struct blob_plan take_plan(struct op_writer *w, struct plan *plan, uint32_t which)
 {
-    plan_expect_value(plan_call(plan, SYS_mremap, plan_literal(from), plan_literal(bytes),
-                          plan_literal(bytes), plan_literal(MREMAP_MAYMOVE | MREMAP_FIXED), plan_literal(to)),
-        (int64_t)to);
+    struct blob_plan out = put_plan(w, plan, which);
+    free(plan->ops);
+    return out;
 }
 
 /* The vDSO and its data pages keep their order and distances; each is a mapping of its own and is moved
  * alone. */
 static int check_special(
-    const struct image *image, const struct arena_special *special, size_t count, struct error *err)
+    const struct image *image, const struct arena_special_list *special, struct error *err)
 {
     uint64_t vvar = 0, vdso = 0;
-    for (size_t i = 0; i < count; i++)
-        *(special[i].is_vdso ? &vdso : &vvar) += special[i].bytes;
-    if (vvar != image->processes[0].vvar_bytes || vdso != image->processes[0].vdso_bytes)
-        return error_set(
-            err, ERROR_UNSUPPORTED, "the vDSO of this process is laid out differently from the snapshot's");
+    for (size_t i = 0; i < special->count; i++)
+        *(special->list[i].is_vdso ? &vdso : &vvar) += special->list[i].bytes;
+    for (uint32_t i = 0; i < image->process_count; i++) {
+        const struct image_process *process = &image->processes[i];
+        if (process->kind == IMAGE_LIVE && (vvar != process->vvar_bytes || vdso != process->vdso_bytes))
+            return error_set(err, ERROR_UNSUPPORTED,
+                "the vDSO of this process is laid out differently from the snapshot's");
+    }
     return 0;
 }
 
-static int put_own_plans(struct arena *arena, const struct layout *at, struct op_writer *w,
-    const struct image *image, struct error *err)
+static void put_own_plans(struct arena *arena, const struct layout *at, struct op_writer *w,
+    const struct image *image, const struct arena_special_list *special)
 {
-    struct arena_special special[ARENA_SPECIAL_MAX];
-    size_t count;
-    if (find_special(special, &count, err) < 0 || check_special(image, special, count, err) < 0)
-        return -1;
     struct plan clear = {0}, settle = {0}, advice = {0};
-    uint64_t parking = arena->start + at->parking, vvar_to = image->processes[0].vvar_start;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t to = special[i].is_vdso ? image->processes[0].vdso_start : vvar_to;
-        plan_move(&clear, special[i].start, special[i].bytes, parking);
-        plan_move(&settle, parking, special[i].bytes, to);
-        vvar_to += special[i].is_vdso ? 0 : special[i].bytes;
-        parking += special[i].bytes;
+    uint64_t parking = arena->start + at->parking;
+    for (size_t i = 0; i < special->count; i++) {
+        family_plan_move(&clear, special->list[i].start, special->list[i].bytes, parking);
+        parking += special->list[i].bytes;
     }
+    family_plan_vdso(&settle, special, arena->start + at->parking, &image->processes[0]);
     if (image->bulk_bytes > 0)
         plan_do(
             &settle, PLAN_READ_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
     huge_pages_plan(&advice, image);
     uint64_t arena_end = arena->start + arena->bytes;
-    plan_call(&clear, SYS_munmap, plan_literal(LOWEST_ADDRESS), plan_literal(arena->start - LOWEST_ADDRESS));
-    plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(USER_END - arena_end));
-    arena->control->clear = put_plan(w, &clear, BLOB_CLEAR);
-    arena->control->settle = put_plan(w, &settle, BLOB_SETTLE);
-    arena->control->advice = put_plan(w, &advice, BLOB_ADVICE);
-    free(clear.ops);
-    free(advice.ops);
-    free(settle.ops);
-    return 0;
+    plan_call(&clear, SYS_munmap, plan_literal(ARENA_LOWEST_ADDRESS),
+        plan_literal(arena->start - ARENA_LOWEST_ADDRESS));
+    plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(ARENA_USER_END - arena_end));
+    arena->control->clear = take_plan(w, &clear, BLOB_CLEAR);
+    arena->control->settle = take_plan(w, &settle, BLOB_SETTLE);
+    arena->control->advice = take_plan(w, &advice, BLOB_ADVICE);
 }
 
-static void put_threads(
-    struct arena *arena, const struct layout *at, struct op_writer *w, const struct image *image)
+/* Returns where the next process's threads go. */
+static struct blob_thread *put_threads(struct arena *arena, struct op_writer *w,
+    const struct image_process *process, struct blob_thread *threads)
+{
+    for (uint32_t i = 0; i < process->thread_count; i++)
+        threads[i] = (struct blob_thread){
+            .plan = put_plan(w, &process->threads[i].plan, PLAN_THREAD),
+            .frame = arena->control->data + process->threads[i].frame,
+            .tid = process->threads[i].tid,
+        };
+    return threads + process->thread_count;
+}
+
+static void put_processes(struct arena *arena, const struct layout *at, struct op_writer *w,
+    const struct image *image, const struct arena_special_list *special)
 {
     struct blob_control *control = arena->control;
+    struct blob_process *out = (struct blob_process *)(arena->start + at->processes);
     struct blob_thread *threads = (struct blob_thread *)(arena->start + at->threads);
-    for (uint32_t i = 0; i < image->processes[0].thread_count; i++)
-        threads[i] = (struct blob_thread){
-            .plan = put_plan(w, &image->processes[0].threads[i].plan, PLAN_THREAD),
-            .frame = control->data + image->processes[0].threads[i].frame,
-            .tid = image->processes[0].threads[i].tid,
+    const struct family_place place = {.arena_start = arena->start,
+        .arena_end = arena->start + arena->bytes,
+        .parking = arena->start + at->parking,
+        .special = special};
+    for (uint32_t i = 0; i < image->process_count; i++) {
+        const struct image_process *process = &image->processes[i];
+        struct family_plans family = {0};
+        family_plan(&family, image, i, &place);
+        out[i] = (struct blob_process){
+            .template = put_plan(w, &process->template_plan, PLAN_TEMPLATE),
+            .process = put_plan(w, &process->process_plan, PLAN_PROCESS),
+            .release = put_plan(w, &process->release_plan, PLAN_RELEASE),
+            .stash = take_plan(w, &family.stash, BLOB_STASH),
+            .hide = take_plan(w, &family.hide, BLOB_HIDE),
+            .show = take_plan(w, &family.show, BLOB_SHOW),
+            .become = take_plan(w, &family.become, BLOB_BECOME),
+            .threads = threads,
+            .thread_count = process->thread_count,
+            .pid = process->pid,
         };
-    control->threads = threads;
-    control->thread_count = image->processes[0].thread_count;
-    control->thread_stacks = arena->start + at->thread_stacks;
+        threads = put_threads(arena, w, process, threads);
+        control->live_count += process->kind == IMAGE_LIVE;
+    }
+    control->processes = out;
+    control->process_count = image->process_count;
 }
 
 int arena_build(struct arena *arena, const struct image *image, struct error *err)
 {
     struct layout at = lay_out(image);
+    struct arena_special_list special;
     *arena = (struct arena){.bytes = at.end};
     if (map_arena(arena, image, err) < 0)
+        return -1;
+    if (find_special(&special, err) < 0 || check_special(image, &special, err) < 0)
         return -1;
     size_t code_bytes = (size_t)(thaw_blob_end - thaw_blob_start);
     memcpy((void *)arena->start, thaw_blob_start, code_bytes);
@@ -193,16 +237,17 @@ int arena_build(struct arena *arena, const struct image *image, struct error *er
         return error_system(err, "cannot make the blob executable");
     arena->entry = (blob_entry_function *)arena->start;
     arena->control = (struct blob_control *)(arena->start + at.control);
-    *arena->control = (struct blob_control){
-        .data = arena->start + at.data, .bulk = arena->start + at.bulk, .pid = image->processes[0].pid};
+    *arena->control = (struct blob_control){.data = arena->start + at.data,
+        .bulk = arena->start + at.bulk,
+        .shared = (struct blob_shared *)(arena->start + at.shared),
+        .stack = arena->start + at.stack,
+        .thread_stacks = arena->start + at.thread_stacks,
+        .sandbox_ops_end = image->sandbox_ops_end};
     if (image->data.len > 0)
         memcpy((void *)arena->control->data, image->data.data, image->data.len);
     struct op_writer writer = {(struct plan_op *)(arena->start + at.ops)};
-    arena->control->template = put_plan(&writer, &image->processes[0].template_plan, PLAN_TEMPLATE);
-    arena->control->process = put_plan(&writer, &image->processes[0].process_plan, PLAN_PROCESS);
-    arena->control->release = put_plan(&writer, &image->processes[0].release_plan, PLAN_RELEASE);
-    arena->control->sandbox_ops_end = image->sandbox_ops_end;
-    put_threads(arena, &at, &writer, image);
+    put_processes(arena, &at, &writer, image, &special);
+    put_own_plans(arena, &at, &writer, image, &special);
     arena->stack_top = arena->start + at.stack + BLOB_STACK_BYTES;
-    return put_own_plans(arena, &at, &writer, image, err);
+    return 0;
 }

@@ -13,12 +13,8 @@ struct arena {
     uint64_t stack_top; /* for the blob */
 };
 
-/* The special mappings of the calling process: [vvar*] and [vdso], in address order. */
-#define ARENA_SPECIAL_MAX 8
-struct arena_special {
-    uint64_t start, bytes;
-    bool is_vdso;
-};
+#define ARENA_LOWEST_ADDRESS 0x10000ull
+#define ARENA_USER_END 0x7ffffffff000ull
 
 /* Map and fill the arena in the calling process. The control's descriptors and filter are still to be set. */
 MUST_CHECK int arena_build(struct arena *arena, const struct image *image, struct error *err);

@@ -40,16 +40,19 @@ static uint64_t filled_bytes(struct runs *runs, uint64_t start, uint64_t end)
     return bytes;
 }
 
-static void advise(struct plan *plan, uint64_t start, uint64_t end)
+/* A stash has the same place inside a huge page as what it holds. */
+static void advise(struct plan *plan, const struct image_mapping *m, uint64_t start, uint64_t end)
 {
+    uint64_t moved = m->stash == 0 ? 0 : m->stash - m->start;
+    start += moved;
+    end += moved;
     struct plan_op *op = plan_call(
         plan, SYS_madvise, plan_literal(start), plan_literal(end - start), plan_literal(MADV_COLLAPSE));
     op->expect = PLAN_EXPECT_ANYTHING;
 }
 
-void huge_pages_plan(struct plan *plan, const struct image *image)
+static void plan_process(struct plan *plan, const struct image_process *process)
 {
-    const struct image_process *process = &image->processes[0];
     struct runs runs = {&process->template_plan, 0};
     for (uint32_t i = 0; i < process->mapping_count; i++) {
         const struct image_mapping *m = &process->mappings[i];
@@ -62,11 +65,17 @@ void huge_pages_plan(struct plan *plan, const struct image *image)
                 filled_from = at;
             bool enough = filled_from != 0 && (!filled || at - filled_from >= ADVICE_BYTES_MAX);
             if (enough)
-                advise(plan, filled_from, at);
+                advise(plan, m, filled_from, at);
             if (!filled || enough)
                 filled_from = filled ? at : 0;
             if (filled && at + 2 * HUGE_BYTES > m->end)
-                advise(plan, filled_from, at + HUGE_BYTES);
+                advise(plan, m, filled_from, at + HUGE_BYTES);
         }
     }
+}
+
+void huge_pages_plan(struct plan *plan, const struct image *image)
+{
+    for (uint32_t i = 0; i < image->process_count; i++)
+        plan_process(plan, &image->processes[i]);
 }

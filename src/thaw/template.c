@@ -34,6 +34,7 @@
 #define PAGES_PIPE_BYTES (1 << 20)
 #define MOVE_FROM_EMPTY_PATH 0x4 /* MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h */
 #define SANDBOX_NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define NO_OP 0xffffffff /* a failure outside any operation */
 #define RSEQ_AREA_BYTES 32
 
 struct template
@@ -373,6 +374,8 @@ static const char *extra_plan_name(uint32_t which)
         return "release";
     case BLOB_CLEAR:
         return "clear";
+    case BLOB_STASH:
+        return "stash";
     default:
         return "settle";
     }
@@ -384,7 +387,7 @@ static struct template_event event_of_failure(const struct blob_reply *reply)
     event.kind = reply->plan == PLAN_PROCESS ? TEMPLATE_CLONE_FAILED : TEMPLATE_GONE;
     if (reply->text[0] != '\0')
         error_set(&event.error, (enum error_kind)reply->pid, "%s", reply->text);
-    else if (reply->op == 0xffffffff)
+    else if (reply->op == NO_OP)
         error_set(&event.error, ERROR_SYSTEM, "cannot fork into the sandbox: %s", strerror(-reply->failed));
     else
         error_set(&event.error, ERROR_SYSTEM, "operation %u of the %s plan failed: %s", reply->op,
@@ -439,9 +442,9 @@ void template_free(struct template **slot)
     free(t);
 }
 
-static const struct plan *plan_of(const struct image *image, uint32_t which)
+static const struct plan *plan_of(const struct image *image, uint32_t index, uint32_t which)
 {
-    const struct image_process *process = &image->processes[0];
+    const struct image_process *process = &image->processes[index];
     uint32_t thread = which >> 8;
     switch (which & 0xff) {
     case PLAN_PROCESS:
@@ -458,11 +461,18 @@ static const struct plan *plan_of(const struct image *image, uint32_t which)
 void template_explain_failure(
     const struct image *image, const struct plan_report *report, char *text, size_t size)
 {
-    const struct plan *plan = plan_of(image, report->plan);
-    char subject[32] = "";
+    bool known = report->process < image->process_count;
+    const struct plan *plan = known ? plan_of(image, report->process, report->plan) : NULL;
+    char subject[32] = "", process[32] = "";
+    if (known && image->process_count > 1)
+        snprintf(process, sizeof process, "process %d: ", image->processes[report->process].pid);
     if (plan != NULL && report->op < plan->count && plan->ops[report->op].subject != PLAN_NO_SUBJECT)
         snprintf(subject, sizeof subject, " (descriptor %u)", plan->ops[report->op].subject);
-    snprintf(text, size, "operation %d of the %s plan%s failed: %s", (int)report->op,
-        extra_plan_name(report->plan), subject,
-        report->failed < 0 ? strerror(-report->failed) : "unexpected result");
+    if (report->op == NO_OP)
+        snprintf(text, size, "%sthe %s plan failed: %s", process, extra_plan_name(report->plan),
+            report->failed < 0 ? strerror(-report->failed) : "unexpected result");
+    else
+        snprintf(text, size, "%soperation %d of the %s plan%s failed: %s", process, (int)report->op,
+            extra_plan_name(report->plan), subject,
+            report->failed < 0 ? strerror(-report->failed) : "unexpected result");
 }

@@ -5,6 +5,8 @@
  *              a request -> fork into its sandbox -> say CLONED
  *   clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan -> report ->
  *              every thread: rt_sigreturn
+ *   a clone of several processes: the root's process plan forks its children, their plans fork theirs; each then
+ *              does as above, waits until all are ready, and the root reports
  */
 #include "thaw/blob/blob.h"
 #include "thaw/blob/syscall_x86_64.h"
@@ -29,6 +31,12 @@
 #define POLL_IN 1
 #define QUIET_FIRST_MS 50 /* without a request, before the first piece of advice is followed */
 #define QUIET_NEXT_MS 1
+#define WAIT_FOR_OTHERS_SECONDS 20
+#define PROT_READ_WRITE 3
+#define MAP_SHARED_FIXED 0x31 /* MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS */
+#define SHARED_BYTES 4096
+#define SIGNAL_KILL 9
+#define NO_OP 0xffffffffu
 
 struct failure {
     int64_t result;
@@ -123,21 +131,93 @@ static int resolve(const struct blob_control *control, const struct plan_op *op,
     return 1;
 }
 
-static long run_op(const struct blob_control *control, const struct plan_op *op, const uint64_t v[PLAN_ARGS])
+static int run_plan(struct blob_control *control, const struct blob_plan *plan, struct failure *failure);
+static void run_process(void *context, uint64_t index);
+
+/* ---- between the processes of a clone ---- */
+
+static void wake_shared(uint32_t *futex)
 {
-    if (op->kind == PLAN_SYSCALL)
+    call3(__NR_futex, futex, FUTEX_WAKE, 0x7fffffff);
+}
+
+/* Until *futex has reached `wanted`; or one of the processes failed; or was killed, which nobody tells. */
+static long wait_shared(struct blob_shared *shared, uint32_t *futex, uint32_t wanted)
+{
+    const int64_t patience[2] = {WAIT_FOR_OTHERS_SECONDS, 0};
+    for (;;) {
+        uint32_t seen = __atomic_load_n(futex, __ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&shared->failed, __ATOMIC_ACQUIRE))
+            return -125; /* ECANCELED */
+        if (seen >= wanted)
+            return 0;
+        long result = call4(__NR_futex, futex, FUTEX_WAIT, seen, patience);
+        if (result == -110) /* ETIMEDOUT */
+            return result;
+    }
+}
+
+static long wait_for_others(struct blob_control *control, uint64_t barrier, uint64_t count)
+{
+    uint32_t *arrived = &control->shared->arrived[barrier];
+    if (__atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL) == count) {
+        wake_shared(arrived);
+        return 0;
+    }
+    return wait_shared(control->shared, arrived, (uint32_t)count);
+}
+
+/* A child that is to be `index`, with its own number; it starts on the stack's top in its own copy of it. */
+static __attribute__((noinline)) long fork_process(
+    struct blob_control *control, uint64_t index, uint64_t flags, uint64_t exit_signal)
+{
+    const struct blob_process *child = &control->processes[index];
+    uint64_t pid = (uint64_t)child->pid;
+    struct failure failure;
+    struct clone_args args = {
+        .flags = flags,
+        .exit_signal = exit_signal,
+        .stack = control->stack,
+        .stack_size = BLOB_STACK_BYTES,
+        .set_tid = (uint64_t)&pid,
+        .set_tid_size = 1,
+    };
+    if (run_plan(control, &child->hide, &failure) < 0)
+        return failure.result;
+    long result = raw_clone_run(&args, sizeof args, run_process, control, index);
+    if (result >= 0 && run_plan(control, &child->show, &failure) < 0)
+        return failure.result;
+    return result;
+}
+
+/* ---- operations ---- */
+
+static long run_op(struct blob_control *control, const struct plan_op *op, const uint64_t v[PLAN_ARGS])
+{
+    struct failure failure;
+    switch (op->kind) {
+    case PLAN_SYSCALL:
         return raw_syscall(op->number, v[0], v[1], v[2], v[3], v[4], v[5]);
-    if (op->kind == PLAN_READ_PAGES)
+    case PLAN_READ_PAGES:
         return read_pages(control->pages_fd, v[0], v[1]);
-    if (op->kind == PLAN_STORE)
+    case PLAN_STORE:
         return store(v[0], v[1], v[2]);
-    if (op->kind == PLAN_LOAD)
+    case PLAN_LOAD:
         return load(v[0], v[1]);
-    if (op->kind == PLAN_WRITE_ALL)
+    case PLAN_WRITE_ALL:
         return write_all(v[0], v[1], v[2]);
-    if (op->kind == PLAN_COPY)
+    case PLAN_COPY:
         return copy(v[0], v[1], v[2]);
-    return -38; /* ENOSYS: the decoder lets no other kind through */
+    case PLAN_FORK:
+        return fork_process(control, v[0], v[1], v[2]);
+    case PLAN_BECOME:
+        return run_plan(control, &control->processes[control->self].become, &failure) < 0 ? failure.result
+                                                                                          : 0;
+    case PLAN_BARRIER:
+        return wait_for_others(control, v[0], v[1]);
+    default:
+        return -38; /* ENOSYS: the decoder lets no other kind through */
+    }
 }
 
 static int is_failure(const struct plan_op *op, long result)
@@ -147,8 +227,8 @@ static int is_failure(const struct plan_op *op, long result)
     return op->expect == PLAN_EXPECT_SUCCESS && result < 0 && result > -4096;
 }
 
-static int run_ops(const struct blob_control *control, const struct blob_plan *plan, uint32_t from,
-    uint32_t to, int64_t *registers, struct failure *failure)
+static int run_ops(struct blob_control *control, const struct blob_plan *plan, uint32_t from, uint32_t to,
+    int64_t *registers, struct failure *failure)
 {
     for (uint32_t i = from; i < to; i++) {
         const struct plan_op *op = &plan->ops[i];
@@ -166,22 +246,44 @@ static int run_ops(const struct blob_control *control, const struct blob_plan *p
     return 0;
 }
 
-static int run_plan(const struct blob_control *control, const struct blob_plan *plan, struct failure *failure)
+static int run_plan(struct blob_control *control, const struct blob_plan *plan, struct failure *failure)
 {
     int64_t registers[PLAN_REGISTERS];
     return run_ops(control, plan, 0, plan->count, registers, failure);
 }
 
+/* ---- a clone ---- */
+
+/* The first failure of a clone is reported; then all its processes end. Who waits for the clone waits for its
+ * root. */
 static __attribute__((noreturn)) void give_up(
     struct blob_control *control, const struct failure *failure, uint32_t thread)
 {
-    control->report.magic = PLAN_REPORT_MAGIC;
-    control->report.failed = failure->result < 0 ? (int32_t)failure->result : -1;
-    control->report.plan = failure->which | thread << 8;
-    control->report.op = failure->op;
-    call3(__NR_write, control->slots[PLAN_SLOT_REPORT], &control->report, sizeof control->report);
+    struct blob_shared *shared = control->process_count > 1 ? control->shared : 0;
+    if (!shared || !__atomic_exchange_n(&shared->failed, 1, __ATOMIC_ACQ_REL)) {
+        control->report.magic = PLAN_REPORT_MAGIC;
+        control->report.failed = failure->result < 0 ? (int32_t)failure->result : -1;
+        control->report.plan = failure->which | thread << 8;
+        control->report.op = failure->op;
+        control->report.process = control->self;
+        call3(__NR_write, control->slots[PLAN_SLOT_REPORT], &control->report, sizeof control->report);
+    }
+    if (shared) {
+        for (unsigned i = 0; i < PLAN_BARRIERS; i++)
+            wake_shared(&shared->arrived[i]);
+        wake_shared(&shared->ready);
+        wake_shared(&shared->go);
+        if (control->self != 0)
+            call2(__NR_kill, control->processes[0].pid, SIGNAL_KILL);
+    }
     for (;;)
         call1(__NR_exit_group, BLOB_EXIT_STATUS);
+}
+
+static __attribute__((noreturn)) void give_up_for(struct blob_control *control, long result, uint32_t which)
+{
+    struct failure failure = {result < 0 ? result : -1, which, NO_OP};
+    give_up(control, &failure, 0);
 }
 
 static void wait_until(uint32_t *futex, uint32_t wanted)
@@ -202,20 +304,21 @@ static void wake_all(uint32_t *futex)
 static void run_thread(void *context, uint64_t index)
 {
     struct blob_control *control = context;
-    const struct blob_thread *thread = &control->threads[index];
+    const struct blob_process *process = &control->processes[control->self];
+    const struct blob_thread *thread = &process->threads[index];
     struct failure failure;
     if (run_plan(control, &thread->plan, &failure) < 0)
         give_up(control, &failure, (uint32_t)index);
-    if (__atomic_add_fetch(&control->threads_done, 1, __ATOMIC_ACQ_REL) == control->thread_count - 1)
+    if (__atomic_add_fetch(&control->threads_done, 1, __ATOMIC_ACQ_REL) == process->thread_count - 1)
         wake_all(&control->threads_done);
     wait_until(&control->go, 1);
     raw_sigreturn(thread->frame);
 }
 
-static void start_threads(struct blob_control *control)
+static void start_threads(struct blob_control *control, const struct blob_process *process)
 {
-    for (uint32_t i = 1; i < control->thread_count; i++) {
-        uint64_t tid = (uint64_t)control->threads[i].tid;
+    for (uint32_t i = 1; i < process->thread_count; i++) {
+        uint64_t tid = (uint64_t)process->threads[i].tid;
         struct clone_args args = {
             .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
             .stack = control->thread_stacks + (uint64_t)(i - 1) * BLOB_THREAD_STACK_BYTES,
@@ -223,57 +326,104 @@ static void start_threads(struct blob_control *control)
             .set_tid = (uint64_t)&tid,
             .set_tid_size = 1,
         };
-        long result = raw_clone_thread(&args, sizeof args, run_thread, control, i);
+        long result = raw_clone_run(&args, sizeof args, run_thread, control, i);
         if (result < 0) {
-            struct failure failure = {result, PLAN_THREAD, 0xffffffff};
+            struct failure failure = {result, PLAN_THREAD, NO_OP};
             give_up(control, &failure, i);
         }
     }
 }
 
-static void attach_filter(struct blob_control *control)
+static void attach_filter(struct blob_control *control, const struct blob_process *process)
 {
     if (control->filter.length == 0)
         return;
-    uint64_t flags = control->thread_count > 1 ? SECCOMP_SYNC_THREADS : 0;
+    uint64_t flags = process->thread_count > 1 ? SECCOMP_SYNC_THREADS : 0;
     long result = call3(__NR_seccomp, SECCOMP_SET_FILTER, flags, &control->filter);
-    if (result != 0) {
-        struct failure failure = {result < 0 ? result : -1, PLAN_RELEASE, 0xffffffff};
-        give_up(control, &failure, 0);
-    }
+    if (result != 0)
+        give_up_for(control, result, PLAN_RELEASE);
 }
 
-static __attribute__((noreturn)) void run_clone(struct blob_control *control)
+/* The sandbox is entered, and where there are several processes the page that they share is made. */
+static void enter_sandbox(
+    struct blob_control *control, const struct blob_process *process, int64_t *registers)
 {
+    struct failure failure;
+    call3(__NR_close_range, 0, control->descriptor_floor - 1, 0);
+    if (control->process_count > 1) {
+        long result = raw_syscall(__NR_mmap, (uint64_t)control->shared, SHARED_BYTES, PROT_READ_WRITE,
+            MAP_SHARED_FIXED, (uint64_t)-1, 0);
+        if (result != (long)control->shared)
+            give_up_for(control, result, PLAN_PROCESS);
+    }
+    if (run_ops(control, &process->process, 0, control->sandbox_ops_end, registers, &failure) < 0)
+        give_up(control, &failure, 0);
+}
+
+/* The last of several processes lets all go: the root, which tells that the clone is there. */
+static void go_together(struct blob_control *control)
+{
+    struct blob_shared *shared = control->shared;
+    long result;
+    if (control->self == 0) {
+        result = wait_shared(shared, &shared->ready, control->live_count - 1);
+        if (result == 0) {
+            call3(__NR_write, control->slots[PLAN_SLOT_REPORT], &control->report, sizeof control->report);
+            __atomic_store_n(&shared->go, 1, __ATOMIC_RELEASE);
+            wake_shared(&shared->go);
+        }
+    } else {
+        if (__atomic_add_fetch(&shared->ready, 1, __ATOMIC_ACQ_REL) == control->live_count - 1)
+            wake_shared(&shared->ready);
+        result = wait_shared(shared, &shared->go, 1);
+    }
+    if (result < 0)
+        give_up_for(control, result, PLAN_RELEASE);
+    call2(__NR_munmap, shared, SHARED_BYTES);
+}
+
+static void run_process(void *context, uint64_t index)
+{
+    struct blob_control *control = context;
+    const struct blob_process *process = &control->processes[index];
     struct failure failure;
     struct plan_report *report = &control->report;
     int64_t registers[PLAN_REGISTERS];
-    report->magic = PLAN_REPORT_MAGIC;
-    report->forked_ns = now_ns();
-    call2(__NR_close_range, 0, control->descriptor_floor - 1);
-    if (run_ops(control, &control->process, 0, control->sandbox_ops_end, registers, &failure) < 0)
+    uint32_t from = 0;
+    control->self = (uint32_t)index;
+    if (index == 0) {
+        report->magic = PLAN_REPORT_MAGIC;
+        report->forked_ns = now_ns();
+        enter_sandbox(control, process, registers);
+        from = control->sandbox_ops_end;
+        report->sandboxed_ns = now_ns();
+    }
+    if (run_ops(control, &process->process, from, process->process.count, registers, &failure) < 0)
         give_up(control, &failure, 0);
-    report->sandboxed_ns = now_ns();
-    if (run_ops(control, &control->process, control->sandbox_ops_end, control->process.count, registers,
-            &failure) < 0)
-        give_up(control, &failure, 0);
+    if (process->thread_count == 0)
+        give_up_for(control, -1, PLAN_PROCESS); /* its plan was to end by itself */
     report->descriptors_ns = now_ns();
-    start_threads(control);
-    if (run_plan(control, &control->threads[0].plan, &failure) < 0)
+    start_threads(control, process);
+    if (run_plan(control, &process->threads[0].plan, &failure) < 0)
         give_up(control, &failure, 0);
-    wait_until(&control->threads_done, control->thread_count - 1);
+    wait_until(&control->threads_done, process->thread_count - 1);
     report->threads_ns = now_ns();
-    if (run_plan(control, &control->release, &failure) < 0)
+    if (run_plan(control, &process->release, &failure) < 0)
         give_up(control, &failure, 0);
-    attach_filter(control);
-    call3(__NR_write, control->slots[PLAN_SLOT_REPORT], report, sizeof *report);
+    attach_filter(control, process);
+    if (control->process_count > 1)
+        go_together(control);
+    else
+        call3(__NR_write, control->slots[PLAN_SLOT_REPORT], report, sizeof *report);
     call3(__NR_close_range, control->descriptor_floor, 0xffffffffu, 0);
-    if (control->thread_count > 1) {
+    if (process->thread_count > 1) {
         __atomic_store_n(&control->go, 1, __ATOMIC_RELEASE);
         wake_all(&control->go);
     }
-    raw_sigreturn(control->threads[0].frame);
+    raw_sigreturn(process->threads[0].frame);
 }
+
+/* ---- the template ---- */
 
 static void reply(const struct blob_control *control, const struct blob_reply *answer, int fd)
 {
@@ -308,7 +458,7 @@ static void receive(struct blob_control *control, struct blob_request *request)
 }
 
 /* Run what is left of the advice, one operation at a time, as long as no request comes. */
-static void follow_advice(const struct blob_control *control, uint32_t *done)
+static void follow_advice(struct blob_control *control, uint32_t *done)
 {
     struct failure failure;
     int64_t registers[PLAN_REGISTERS];
@@ -329,7 +479,7 @@ static void follow_advice(const struct blob_control *control, uint32_t *done)
  * child of our parent, who can wait for it. */
 static void make_clone(struct blob_control *control, const struct blob_request *request)
 {
-    uint64_t pid = (uint64_t)control->pid;
+    uint64_t pid = (uint64_t)control->processes[0].pid;
     int32_t pidfd = -1;
     struct clone_args args = {
         .flags = CLONE_PARENT | CLONE_PIDFD,
@@ -341,13 +491,13 @@ static void make_clone(struct blob_control *control, const struct blob_request *
     if (result == 0)
         result = call2(__NR_clone3, &args, sizeof args);
     if (result == 0)
-        run_clone(control);
+        run_process(control, 0);
     struct blob_reply answer = {.kind = BLOB_CLONED, .cookie = request->cookie, .forked_ns = now_ns()};
     if (result < 0) {
         answer.kind = BLOB_FAILED;
         answer.failed = (int32_t)result;
         answer.plan = PLAN_PROCESS;
-        answer.op = 0xffffffff;
+        answer.op = NO_OP;
     } else {
         answer.pid = (int32_t)result;
     }
@@ -359,12 +509,25 @@ static void make_clone(struct blob_control *control, const struct blob_request *
             call1(__NR_close, control->slots[slot]);
 }
 
+/* The address spaces of all processes: each is built at its places and moved aside, the root's comes last. */
+static int build_memory(struct blob_control *control, uint32_t *index, struct failure *failure)
+{
+    for (uint32_t i = 1; i <= control->process_count; i++) {
+        *index = i % control->process_count;
+        const struct blob_process *process = &control->processes[*index];
+        if (run_plan(control, &process->template, failure) < 0 ||
+            run_plan(control, &process->stash, failure) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_control *control)
 {
     struct failure failure;
     struct blob_reply answer = {.kind = BLOB_READY};
     if (run_plan(control, &control->clear, &failure) < 0 ||
-        run_plan(control, &control->template, &failure) < 0 ||
+        build_memory(control, &answer.process, &failure) < 0 ||
         run_plan(control, &control->settle, &failure) < 0) {
         answer.kind = BLOB_FAILED;
         answer.failed = failure.result < 0 ? (int32_t)failure.result : -1;

@@ -20,6 +20,10 @@ enum blob_extra_plan {
     BLOB_CLEAR = 16, /* park the vDSO in the arena, unmap all else */
     BLOB_SETTLE,     /* move the vDSO to where the snapshot had it */
     BLOB_ADVICE,     /* what makes later forks cheaper: done while nothing is asked for */
+    BLOB_STASH,      /* move a process's memory aside, for the next one's to be built */
+    BLOB_HIDE,       /* before a process is forked: keep from it what it does not need */
+    BLOB_SHOW,       /* and after: undo that, and forget what was the child's alone */
+    BLOB_BECOME,     /* forget what others need, and move one's own memory to its places */
 };
 
 struct blob_thread {
@@ -29,6 +33,20 @@ struct blob_thread {
     uint32_t pad;
 };
 
+struct blob_process {
+    struct blob_plan template, stash, hide, show, become, process, release;
+    const struct blob_thread *threads;
+    uint32_t thread_count; /* 0: one that only forks or dies, by its process plan */
+    int32_t pid;
+};
+
+/* One page that the processes of a clone share until they are let go. Futexes, but for the first. */
+struct blob_shared {
+    uint32_t failed; /* one has reported a failure: all end */
+    uint32_t arrived[PLAN_BARRIERS];
+    uint32_t ready, go;
+};
+
 struct blob_filter { /* struct sock_fprog */
     uint16_t length;
     uint64_t instructions;
@@ -36,14 +54,18 @@ struct blob_filter { /* struct sock_fprog */
 
 struct blob_control {
     uint64_t data, bulk; /* where PLAN_DATA and PLAN_BULK offsets start */
-    struct blob_plan clear, template, settle, advice, process, release;
-    uint32_t sandbox_ops_end, thread_count;
-    const struct blob_thread *threads;
-    uint64_t thread_stacks;    /* the lowest address */
-    struct blob_filter filter; /* for clones; length 0: none */
-    int32_t control_fd, pages_fd, pid, descriptor_floor;
+    struct blob_plan clear, settle, advice;
+    const struct blob_process *processes; /* [0] is the root */
+    uint32_t process_count, live_count;   /* live: with threads */
+    uint32_t sandbox_ops_end, pad;
+    struct blob_shared *shared; /* where a clone of several processes maps it */
+    uint64_t stack;             /* the lowest address of a child's first stack */
+    uint64_t thread_stacks;     /* the lowest address; those of one process are used at a time */
+    struct blob_filter filter;  /* for clones; length 0: none */
+    int32_t control_fd, pages_fd, descriptor_floor, pad2;
     /* What follows changes in each clone, and lies together so that few pages are copied. */
     int32_t slots[PLAN_SLOT_COUNT];
+    uint32_t self;             /* the index of this process */
     uint32_t threads_done, go; /* futexes */
     struct plan_report report;
 };
@@ -61,7 +83,7 @@ struct blob_reply {
     uint64_t cookie;
     uint32_t plan, op;
     int32_t pid;
-    uint32_t pad;
+    uint32_t process; /* the index of the one whose plan it was */
     uint64_t forked_ns;
     char text[200]; /* BLOB_FAILED before the blob runs: why */
 };

@@ -17,8 +17,9 @@ static inline long raw_syscall(
     return result;
 }
 
-/* clone3 of a thread: the new one calls run(control, index) on its own stack, and run never returns. */
-static inline long raw_clone_thread(
+/* clone3 of a thread or a process: the new one calls run(control, index) on the stack that the arguments give
+ * it, and run never returns. */
+static inline long raw_clone_run(
     const void *args, uint64_t args_bytes, void (*run)(void *, uint64_t), void *control, uint64_t index)
 {
     long result;
