@@ -343,6 +343,18 @@ class Function:
             assert answer["SnapStart"]["OptimizationStatus"] == "On", answer
         return version
 
+    def fail_to_publish(self):
+        """Publish a version that must become Failed; return why."""
+        version = self.client.publish_version(FunctionName=self.name)["Version"]
+
+        def settled():
+            answer = self.client.get_function_configuration(FunctionName=self.name, Qualifier=version)
+            return answer if answer["State"] != "Pending" else None
+
+        answer = wait_until(settled, f"{self.name}:{version} to fail")
+        assert answer["State"] == "Failed", answer
+        return answer["StateReason"]
+
     def raw(self, event=None, version=None, **more):
         """The whole answer of Invoke, its payload read and its log decoded."""
         if version:

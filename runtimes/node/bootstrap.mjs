@@ -100,6 +100,16 @@ async function warmUp() {
   setTraceId(undefined);
 }
 
+// Handles the sample events that the function is to be primed with, if any, as it will handle all others.
+async function prime() {
+  for (;;) {
+    const event = await client.get('prime/next');
+    if (event.status !== 200) break;
+    await handle(handler, event);
+  }
+  setRequestId(undefined);
+}
+
 async function prepareSnapshot() {
   try {
     await snapstart.runBeforeSnapshot();
@@ -115,6 +125,7 @@ async function prepareSnapshot() {
 // The snapshot is taken here, or at the first invocation/next when no hook is to run after a restore: that saves every
 // clone a round trip.
 async function freezeAndRestore() {
+  await prime();
   await prepareSnapshot();
   if (!snapstart.hasAfterRestore()) return;
   const restored = await client.get('restore/next');

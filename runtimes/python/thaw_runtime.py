@@ -55,13 +55,14 @@ class Head:
 class Client:
     """One connection, one request at a time. Answers come with a length, or chunked."""
 
-    __slots__ = ("address", "host", "socket", "next_request", "restore_request", "ping_request")
+    __slots__ = ("address", "host", "socket", "next_request", "prime_request", "restore_request", "ping_request")
 
     def __init__(self, api):
         name, _, port = api.rpartition(":")
         self.address = (name or api, int(port or 80))
         self.host = b" HTTP/1.1\r\nHost: " + api.encode() + b"\r\n"
         self.next_request = b"GET " + API + b"invocation/next" + self.host + b"\r\n"
+        self.prime_request = b"GET " + API + b"prime/next" + self.host + b"\r\n"
         self.restore_request = b"GET " + API + b"restore/next" + self.host + b"\r\n"
         self.ping_request = b"GET /2018-06-01/ping" + self.host + b"\r\n"
         self.socket = None
@@ -520,6 +521,17 @@ def warm_up_handler(event, context):
     return event
 
 
+def prime(client, handler):
+    """Handles the sample events that the function is to be primed with, if any, as it will handle all others."""
+    global request_id
+    while True:
+        status, head, body = client.get(client.prime_request)
+        if status != 200:
+            break
+        handle(client, handler, head, body)
+    request_id = ""
+
+
 def make_unique():
     """Clones of one snapshot hold the same random state: give this one its own."""
     modules = sys.modules
@@ -551,9 +563,10 @@ def prepare_snapshot(client, hooks):
     gc.freeze()  # the collector will not look at, and so not write to, what is shared
 
 
-def freeze_and_restore(client):
-    """Prepares for the snapshot, which is taken here, or at the first invocation/next when no hook is to run after a
+def freeze_and_restore(client, handler):
+    """Primes, and prepares for the snapshot, which is taken here, or at the first invocation/next when no hook is to run after a
     restore: that saves every clone a round trip. Says whether the process is a unique clone already."""
+    prime(client, handler)
     hooks = sys.modules.get("snapshot_restore_py")
     prepare_snapshot(client, hooks)
     after = hooks.get_after_restore() if hooks is not None else []
@@ -658,5 +671,5 @@ def main():
     handler = initialise(client)
     unique = True
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        unique = freeze_and_restore(client)
+        unique = freeze_and_restore(client, handler)
     serve(client, handler, unique)

@@ -202,6 +202,7 @@ module ThawRuntime
     # The snapshot is taken here, or at the first invocation/next when no hook is to run after a restore: that saves every
     # clone a round trip.
     def freeze_and_restore
+      prime
       prepare_snapshot
       return @parked = true unless ThawSnapstart.after_restore?
 
@@ -209,6 +210,13 @@ module ThawRuntime
       abort "restore/next: status #{answer.status}: #{answer.body}" unless answer.status == 200
       ThawSnapstart.make_unique
       run_hooks(EXIT_AFTER_RESTORE, 'restore/error') { ThawSnapstart.run_after_restore }
+    end
+
+    # Handles the sample events that the function is to be primed with, if any, as it will handle all others.
+    def prime
+      while (event = @client.get("#{API}prime/next")).status == 200
+        handle(event)
+      end
     end
 
     def prepare_snapshot

@@ -17,6 +17,7 @@ static const struct cli_command *const commands[] = {
     &command_evict,
     &command_inspect,
     &command_bench,
+    &command_runtimes,
 };
 
 static void print_overview(FILE *out)

@@ -3,6 +3,9 @@
  *   GET  /thaw/v1/status
  *        {"version", "uptime_seconds", "in_flight", "environments", "invocations", "thaws", "cold_starts",
  *         "events_running", "draining"}
+ *   GET  /thaw/v1/runtimes
+ *        {"runtimes": [{"runtime", "offered", "program", "version", "hooks", "install"}]}: what this host had when
+ *        the server started, and what to install for the rest of Lambda's.
  *   GET  /thaw/v1/environments
  *        {"environments": [{"function", "version", "state", "start": "cold"|"thaw", "invocations",
  *         "idle_seconds", "log_stream"}]}; state: requested, initialising, restoring, idle, busy, answered,
@@ -387,6 +390,9 @@ void front_admin_handle(struct front *front, struct http_exchange *exchange)
     bool get = strcmp(method, "GET") == 0, post = strcmp(method, "POST") == 0;
     if (get && strcmp(path, "status") == 0)
         handle_status(front, exchange);
+    else if (get && strcmp(path, "runtimes") == 0)
+        reply_json(exchange, 200, NULL,
+            json_pack("{s:o}", "runtimes", front_runtimes_describe(front->runtimes, front->runtime_count)));
     else if (get && strcmp(path, "environments") == 0)
         handle_environments(front, exchange);
     else if (post && strcmp(path, "evict") == 0)

@@ -160,6 +160,7 @@ void front_env_free(struct front_env *env)
 {
     env_detach(env);
     logs_stream_free(&env->log, clock_wall_ms());
+    front_prime_free(&env->prime);
     if (env->builds) {
         env->version->build_envs--;
         front_version_release(env->version);
@@ -242,7 +243,12 @@ static void on_init_timeout(struct front_env *env)
 {
     if (env->builds) {
         struct front_failure failure = {.type = "Sandbox.Timedout", .status = "timeout"};
-        snprintf(failure.message, sizeof failure.message, "Initialization timed out");
+        if (front_prime_is_running(env))
+            snprintf(failure.message, sizeof failure.message, "Task timed out after %u.00 seconds",
+                env->version->function->config.timeout_s);
+        else
+            snprintf(failure.message, sizeof failure.message, "Initialization timed out");
+        front_prime_blame(env, &failure);
         front_log_init_report(env, "init", "timeout", NULL);
         front_build_failed(env, &failure);
     } else if (env->second_init) {
@@ -311,6 +317,11 @@ static uint64_t init_limit_s(const struct front_env *env)
     return env->second_init ? timeout_s : LIMIT_INIT_S;
 }
 
+void front_env_set_init_timer(struct front_env *env)
+{
+    set_timer(env, init_limit_s(env));
+}
+
 /* ---- serving ---- */
 
 static void env_deliver(struct front_env *env)
@@ -374,7 +385,9 @@ void front_env_waits(struct front_env *env, bool for_restore)
     if (env->spoke_ns == 0)
         env->spoke_ns = clock_monotonic_ns();
     if (env->state == FRONT_ENV_INITIALISING && env->builds) {
-        env_build_parked(env);
+        bool taken = for_restore ? front_prime_passed_over(env) : front_prime_next(env);
+        if (!taken)
+            env_build_parked(env);
     } else if (env->state == FRONT_ENV_RESTORING && for_restore) {
         runtime_restored(env->runtime);
         env->restored_ns = clock_monotonic_ns();
@@ -386,6 +399,14 @@ void front_env_waits(struct front_env *env, bool for_restore)
         if (env->call)
             env_deliver(env);
     } /* else it asks again on another connection, or while it is frozen */
+}
+
+/* A clone that asks again, and a version that is not to be primed, hear that there is none. */
+void front_env_asks_prime(struct front_env *env)
+{
+    bool builds = env->state == FRONT_ENV_INITIALISING && env->builds;
+    if (!builds || !front_prime_next(env))
+        runtime_primed(env->runtime);
 }
 
 void front_env_began(struct front_env *env)

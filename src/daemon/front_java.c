@@ -15,8 +15,9 @@
 #define HEAP_PERCENT 85 /* of the function's memory; the rest is for classes, code, threads and buffers */
 #define FULL_COMPILER_FROM 25
 
-/* The major version that a JDK's `release` file states, 0 when it does not. The JDK itself is never run for this. */
-static unsigned read_version(const char *home)
+/* The version that a JDK's `release` file states, and the major one of it, 0 when it does not. The JDK itself is never
+ * run for this. */
+static unsigned read_version(const char *home, char version[FRONT_RUNTIME_VERSION_BYTES])
 {
     char path[PATH_MAX], text[RELEASE_BYTES];
     snprintf(path, sizeof path, "%s/release", home);
@@ -28,7 +29,11 @@ static unsigned read_version(const char *home)
     text[len] = '\0';
     static const char key[] = "JAVA_VERSION=\"";
     const char *at = strstr(text, key);
-    return at == NULL ? 0 : (unsigned)strtoul(at + sizeof key - 1, NULL, 10);
+    if (at == NULL)
+        return 0;
+    at += sizeof key - 1;
+    snprintf(version, FRONT_RUNTIME_VERSION_BYTES, "%.*s", (int)strcspn(at, "\"\n"), at);
+    return (unsigned)strtoul(version, NULL, 10);
 }
 
 bool front_java_find(struct front_runtime *runtime)
@@ -40,7 +45,7 @@ bool front_java_find(struct front_runtime *runtime)
     (void)glob(JVMS "/*", 0, NULL, &found);
     for (size_t i = 0; i < found.gl_pathc && !is_there; i++) {
         const char *home = found.gl_pathv[i];
-        if (read_version(home) != runtime->number)
+        if (read_version(home, runtime->version) != runtime->number)
             continue;
         int length = snprintf(runtime->program, sizeof runtime->program, "%s/bin/java", home);
         is_there = (size_t)length < sizeof runtime->program && access(runtime->program, X_OK) == 0;

@@ -1,12 +1,9 @@
 /* The managed runtimes nodejsN.x. Runs in the front. */
-#include "base/fd.h"
 #include "daemon/front_runtimes.h"
 
-#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define NODE_DIR "/var/runtime/node" /* inside the sandbox: runtimes/node of this project */
@@ -14,50 +11,41 @@
 #define HELPERS_MAX 4                /* threads of V8's, by default */
 #define HEAP_PERCENT 90 /* of the function's memory: the collector hurries before it is used up */
 
-/* The major version of a Node program, 0 when it does not tell. The front may start no programs, so this looks for
- * the name of the release's archive, which every Node carries as process.release.sourceUrl. */
-static unsigned read_major(const char *program)
+/* The version of a Node program, and the major one of it, 0 when it does not tell. This looks for the name of the
+ * release's archive, which every Node carries as process.release.sourceUrl. */
+static unsigned read_version(const char *program, char version[FRONT_RUNTIME_VERSION_BYTES])
 {
     static const char mark[] = "/node-v";
-    CLEANUP_FD int fd = open(program, O_RDONLY | O_CLOEXEC);
-    struct stat about;
-    if (fd < 0 || fstat(fd, &about) < 0 || about.st_size <= 0)
-        return 0;
-    size_t size = (size_t)about.st_size;
-    void *bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (bytes == MAP_FAILED)
-        return 0;
-    unsigned major = 0;
-    const char *end = (const char *)bytes + size;
-    const char *at = memmem(bytes, size, mark, sizeof mark - 1);
-    if (at != NULL)
-        for (at += sizeof mark - 1; at < end && *at >= '0' && *at <= '9' && major < 1000; at++)
-            major = major * 10 + (unsigned)(*at - '0');
-    munmap(bytes, size);
-    return major;
+    front_runtimes_scan(program, (struct bytes){(const uint8_t *)mark, sizeof mark - 1}, version,
+        FRONT_RUNTIME_VERSION_BYTES);
+    return (unsigned)strtoul(version, NULL, 10);
 }
 
 /* The version of the host's plain "node". Some distributions keep all of it in a library, named by its ABI. */
-static unsigned host_major(void)
+static unsigned read_host_version(char version[FRONT_RUNTIME_VERSION_BYTES])
 {
     static const char *const places[] = {"/usr/bin/node", "/usr/lib/x86_64-linux-gnu/libnode.so.108",
         "/usr/lib/x86_64-linux-gnu/libnode.so.109", "/usr/lib/x86_64-linux-gnu/libnode.so.115",
         "/usr/lib/x86_64-linux-gnu/libnode.so.127", "/usr/lib/x86_64-linux-gnu/libnode.so.137"};
     static bool looked;
-    static unsigned known;
-    for (size_t i = 0; !looked && known == 0 && i < countof(places); i++)
-        known = read_major(places[i]);
+    static unsigned major;
+    static char known[FRONT_RUNTIME_VERSION_BYTES];
+    for (size_t i = 0; !looked && major == 0 && i < countof(places); i++)
+        major = read_version(places[i], known);
     looked = true;
-    return known;
+    memcpy(version, known, sizeof known);
+    return major;
 }
 
 bool front_node_find(struct front_runtime *runtime)
 {
     snprintf(runtime->program, sizeof runtime->program, "/usr/bin/node-%u", runtime->number);
-    if (access(runtime->program, X_OK) == 0)
+    if (access(runtime->program, X_OK) == 0) {
+        (void)read_version(runtime->program, runtime->version);
         return true;
+    }
     snprintf(runtime->program, sizeof runtime->program, "/usr/bin/node");
-    return access(runtime->program, X_OK) == 0 && host_major() == runtime->number;
+    return access(runtime->program, X_OK) == 0 && read_host_version(runtime->version) == runtime->number;
 }
 
 void front_node_put_command(

@@ -8,9 +8,11 @@
  *   front_invoke.c    the life of an invocation, and its outcome
  *   front_report.c    the platform's log lines, and traces
  *   front_snapshot.c  publish: initialise, freeze; and freeze anew
+ *   front_prime.c     sample events before the freeze
  *   front_event.c     the durable queue of Event invocations
  *   front_spec.c      command and variables of an environment
  *   front_runtimes.c  the table of managed runtimes: what this host has, what each needs
+ *   front_runtimes_list.c  what there is and what is missing, for people
  *   front_browser.c   refuses requests that a page in a browser may have sent
  *   front_admin.c     /thaw/v1/
  */
@@ -64,6 +66,7 @@ const char *front_env_state_name(enum front_env_state state);
 
 struct front;
 struct front_call;
+struct front_prime;
 
 /* One version (a generation of $LATEST is one too). Lives while its pool does or a build runs. */
 struct front_version {
@@ -102,6 +105,7 @@ struct front_env {
     struct loop_timer *timer, *exit_timer;
     struct front_call *call; /* being served, or held until the runtime asks next */
     uint64_t invocations;
+    struct front_prime *prime; /* of one that builds, once its runtime has asked for an event */
     uint64_t shared_bytes;
     char snapshot_id[WIRE_ID_HEX + 1]; /* thawed from, or to be frozen as */
     /* CLOCK_MONOTONIC: the request for it, the warden's own stamps, the reply, the first word of the process,
@@ -203,7 +207,10 @@ void front_env_exited(struct front *front, const struct wire_env_exited *message
 void front_env_frozen(struct front *front, const struct wire_env_frozen *message);
 void front_env_free(struct front_env *env);
 void front_env_set_timer(struct front_env *env, uint64_t at_ns);
-void front_env_answered(struct front_env *env); /* the call has its answer; the runtime may go on */
+void front_env_set_init_timer(
+    struct front_env *env);                       /* the whole of what an initialisation may take, from now */
+void front_env_asks_prime(struct front_env *env); /* in prime/next */
+void front_env_answered(struct front_env *env);   /* the call has its answer; the runtime may go on */
 struct front_env *front_env_find(struct front *front, uint64_t id);
 void front_env_drain_log(struct front_env *env);
 /* Whatever is in the pipe of a thawed process's report; false when there is nothing (yet). */
@@ -231,6 +238,10 @@ void front_log_init_report(
     struct front_env *env, const char *phase, const char *status, const char *error_type);
 void front_log_restore_report(struct front_env *env, const char *status, const char *error_type);
 void front_log_start(struct front_env *env, const struct front_call *call);
+void front_log_prime_start(struct front_env *env, const char *request_id, size_t number, size_t count);
+void front_log_prime_report(
+    struct front_env *env, const char *request_id, uint64_t took_ns, const char *error_type);
+void front_log_prime_passed_over(struct front_env *env, size_t count);
 void front_log_end(
     struct front_env *env, const struct front_call *call, const char *status, const char *error_type);
 char *front_trace_json(struct front_env *env, const struct front_call *call);
@@ -244,6 +255,20 @@ void front_snapshot_remake(struct front_version *version, const char *why);
 void front_build_parked(struct front_env *env);
 void front_build_failed(struct front_env *env, const struct front_failure *failure);
 void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message);
+
+/* front_prime.c */
+void front_prime_free(struct front_prime **prime); /* NULL is fine; sets to NULL */
+/* The runtime of an environment that builds asks for an event. True: it got one to be primed with, or the build
+ * has failed and `env` must not be used any more. False: there is none (left). */
+bool front_prime_next(struct front_env *env);
+/* The running event, if one is, has its answer. `error_type` NULL: it succeeded. */
+void front_prime_answered(struct front_env *env, const char *error_type);
+bool front_prime_is_running(const struct front_env *env);
+/* Puts the name of the running event, if one is, before what went wrong meanwhile. */
+void front_prime_blame(const struct front_env *env, struct front_failure *failure);
+/* The runtime asked restore/next: its log says when events were not run. True: the build has failed. */
+bool front_prime_passed_over(struct front_env *env);
+uint64_t front_prime_spent_ns(const struct front_env *env); /* by all events together */
 
 /* front_event.c */
 void front_event_queued(void *front); /* of lambda_backend */

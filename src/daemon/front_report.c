@@ -39,7 +39,9 @@ void front_log_start_of_env(struct front_env *env)
 static uint64_t init_ns(const struct front_env *env)
 {
     uint64_t began_ns = env->stamp_ns[WIRE_STAMP_FORKED];
-    return since(env->ready_ns ? env->ready_ns : clock_monotonic_ns(), began_ns ? began_ns : env->started_ns);
+    uint64_t all_ns =
+        since(env->ready_ns ? env->ready_ns : clock_monotonic_ns(), began_ns ? began_ns : env->started_ns);
+    return since(all_ns, front_prime_spent_ns(env)); /* events tell their own time */
 }
 
 static uint64_t restore_ns(const struct front_env *env)
@@ -72,6 +74,34 @@ void front_log_start(struct front_env *env, const struct front_call *call)
 {
     buffer_printf(
         &scratch, "START RequestId: %s Version: %s", call->request_id, env->version->function->version);
+    log_scratch(env);
+}
+
+/* Events to be primed with have lines of their own, so that nobody takes them for invocations: nobody made
+ * them, and nothing is billed. */
+void front_log_prime_start(struct front_env *env, const char *request_id, size_t number, size_t count)
+{
+    buffer_printf(&scratch, "PRIME_START RequestId: %s Event: %zu of %zu", request_id, number, count);
+    log_scratch(env);
+}
+
+void front_log_prime_report(
+    struct front_env *env, const char *request_id, uint64_t took_ns, const char *error_type)
+{
+    front_env_drain_log(env);
+    if (env->log)
+        logs_stream_complete(env->log, clock_wall_ms());
+    buffer_printf(&scratch, "PRIME_REPORT RequestId: %s\tDuration: %.2f ms", request_id, as_ms(took_ns));
+    if (error_type)
+        buffer_printf(&scratch, "\tStatus: error\tError Type: %s", error_type);
+    log_scratch(env);
+}
+
+void front_log_prime_passed_over(struct front_env *env, size_t count)
+{
+    buffer_printf(&scratch,
+        "PRIME_REPORT Events: %zu\tStatus: not run, as the runtime asked restore/next before any event",
+        count);
     log_scratch(env);
 }
 

@@ -1,8 +1,13 @@
 /* The table of managed runtimes. A family is one row of FAMILIES and the functions that the row names. */
 #include "daemon/front_runtimes.h"
 
+#include "base/fd.h"
+
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Inside the sandbox: the folder runtimes/ of this project. */
@@ -24,12 +29,53 @@ static bool is_there(const struct front_runtime *runtime)
     return access(runtime->program, X_OK) == 0;
 }
 
+void front_runtimes_scan(const char *program, struct bytes mark, char *version, size_t size)
+{
+    CLEANUP_FD int fd = open(program, O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    version[0] = '\0';
+    if (fd < 0 || fstat(fd, &about) < 0 || about.st_size <= 0)
+        return;
+    size_t file_size = (size_t)about.st_size, len = 0;
+    void *bytes = mmap(NULL, file_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (bytes == MAP_FAILED)
+        return;
+    const char *end = (const char *)bytes + file_size;
+    const char *at = memmem(bytes, file_size, mark.data, mark.len);
+    for (at = at ? at + mark.len : end; at < end && len + 1 < size; at++) {
+        if (!(*at >= '0' && *at <= '9') && !(*at == '.' && at + 1 < end && at[1] >= '0' && at[1] <= '9'))
+            break;
+        version[len++] = *at;
+    }
+    version[len] = '\0';
+    munmap(bytes, file_size);
+}
+
+/* What comes before a library's minor version, as in libruby-3.1.so.3.1.2, which its shorter name leads to. */
+static void read_linked_version(const char *path, struct front_runtime *runtime)
+{
+    char target[128];
+    ssize_t len = readlink(path, target, sizeof target - 1);
+    target[len > 0 ? len : 0] = '\0';
+    const char *mark = strstr(target, ".so.");
+    snprintf(runtime->version, sizeof runtime->version, "%.31s", mark ? mark + strlen(".so.") : "");
+}
+
 /* ---- python3.N ---- */
 
 static bool find_python(struct front_runtime *runtime)
 {
+    char patch[16];
     snprintf(runtime->program, sizeof runtime->program, "/usr/bin/python3.%u", runtime->number);
-    return is_there(runtime);
+    if (!is_there(runtime))
+        return false;
+    char mark[16] = ""; /* a text that begins with its version: what comes before it is the end of another */
+    int len = snprintf(mark + 1, sizeof mark - 1, "3.%u.", runtime->number);
+    front_runtimes_scan(
+        runtime->program, (struct bytes){(const uint8_t *)mark, (size_t)len + 1}, patch, sizeof patch);
+    if (patch[0])
+        snprintf(runtime->version, sizeof runtime->version, "%s%s", mark + 1, patch);
+    return true;
 }
 
 static void put_python_command(
@@ -52,6 +98,10 @@ static void put_python_variables(
 
 static bool find_ruby(struct front_runtime *runtime)
 {
+    char library[96];
+    snprintf(library, sizeof library, "/usr/lib/x86_64-linux-gnu/libruby-3.%u.so.3.%u", runtime->number,
+        runtime->number);
+    read_linked_version(library, runtime);
     snprintf(runtime->program, sizeof runtime->program, "/usr/bin/ruby3.%u", runtime->number);
     return is_there(runtime);
 }
@@ -92,6 +142,7 @@ size_t front_runtimes_find(struct front_runtime *found, size_t max)
             struct front_runtime *runtime = &found[count];
             runtime->family = family;
             runtime->number = number;
+            runtime->version[0] = '\0';
             snprintf(runtime->name, sizeof runtime->name, "%s%u%s", family->prefix, number, family->suffix);
             if (family->find(runtime))
                 count++;

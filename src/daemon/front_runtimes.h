@@ -4,10 +4,12 @@
 #include "base/bytes.h"
 #include "catalog/catalog.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #define FRONT_RUNTIMES_MAX 32
+#define FRONT_RUNTIME_VERSION_BYTES 32
 
 struct front_runtime_family;
 
@@ -16,11 +18,20 @@ struct front_runtime {
     char name[32];   /* "python3.11" */
     unsigned number; /* 11: what tells the runtimes of a family apart */
     char program[128];
+    char version[FRONT_RUNTIME_VERSION_BYTES]; /* "3.11.2", as far as its files tell; else "" */
     const struct front_runtime_family *family;
 };
 
 /* Fills `found` with at most `max` runtimes. The host is looked at once, at start: this may read whole programs. */
 size_t front_runtimes_find(struct front_runtime *found, size_t max);
+
+/* Every runtime of `found`, the provided ones, and those of Lambda's that this host lacks, as the JSON array that
+ * the server's own API gives. A new reference. */
+json_t *front_runtimes_describe(const struct front_runtime *found, size_t count);
+
+/* The digits and dots that follow the first `mark` in a program's file; "" when it is not there. The front may start
+ * no programs, so it looks into them. */
+void front_runtimes_scan(const char *program, struct bytes mark, char *version, size_t size);
 
 /* The runtime of this name, NULL when the host does not have it. */
 const struct front_runtime *front_runtimes_get(

@@ -15,6 +15,11 @@ static void on_waiting(void *context)
     front_env_waits(context, false);
 }
 
+static void on_prime_waiting(void *context)
+{
+    front_env_asks_prime(context);
+}
+
 static void on_restore_waiting(void *context)
 {
     front_env_waits(context, true);
@@ -27,16 +32,19 @@ static void on_response(void *context, const char *request_id, struct bytes body
     struct front_env *env = context;
     if (env->state == FRONT_ENV_SERVING)
         front_call_succeed(env->call, body);
+    else
+        front_prime_answered(env, NULL);
 }
 
 static void on_invocation_error(
     void *context, const char *request_id, struct bytes body, const char *error_type)
 {
     (void)request_id;
-    (void)error_type;
     struct front_env *env = context;
     if (env->state == FRONT_ENV_SERVING)
         front_call_function_error(env->call, body);
+    else
+        front_prime_answered(env, error_type);
 }
 
 static void on_init_error(void *context, struct bytes body, const char *error_type)
@@ -65,8 +73,10 @@ static void on_response_too_large(void *context, const char *request_id, uint64_
 {
     (void)request_id;
     struct front_env *env = context;
-    if (env->state != FRONT_ENV_SERVING)
+    if (env->state != FRONT_ENV_SERVING) {
+        front_prime_answered(env, "Function.ResponseSizeTooLarge");
         return;
+    }
     CLEANUP_FREE char *body =
         xasprintf("{\"errorType\":\"Function.ResponseSizeTooLarge\",\"errorMessage\":"
                   "\"Response payload size (%llu bytes) exceeded maximum allowed payload "
@@ -77,6 +87,7 @@ static void on_response_too_large(void *context, const char *request_id, uint64_
 
 static const struct runtime_callbacks runtime_callbacks = {
     .waiting = on_waiting,
+    .prime_waiting = on_prime_waiting,
     .restore_waiting = on_restore_waiting,
     .response = on_response,
     .invocation_error = on_invocation_error,
@@ -204,6 +215,7 @@ static void env_verdict(void *context)
     case FRONT_ENV_REQUESTED:
     case FRONT_ENV_INITIALISING:
         front_log_init_report(env, env->second_init ? "invoke" : "init", "error", failure.type);
+        front_prime_blame(env, &failure);
         front_env_fail_start(env, &failure);
         break;
     case FRONT_ENV_RESTORING:

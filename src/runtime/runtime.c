@@ -1,6 +1,10 @@
 /* One environment's Runtime API. The states have Lambda's names, as functions see them in refusals:
  *
- *   Started --restore/next--> RestoreReady --runtime_restored--> Restoring --restore/error--> RestoreError
+ *      .---------------- no (more) event to prime with ---------------.
+ *      v                                                              |
+ *   Started --prime/next--> PrimeReady --deliver--> Running ... ResponseSent --prime/next--> PrimeReady
+ *    |  |                          (snap_start only)
+ *    |  |--restore/next--> RestoreReady --runtime_restored--> Restoring --restore/error--> RestoreError
  *    |  |                          (snap_start only)              |  (or init/error)
  *    |  `--init/error--> InitError                                |
  *    |                                                            |
@@ -14,8 +18,9 @@
  *
  * All else is answered 403 InvalidStateTransition and changes nothing.
  *
- * 1. `parked` is set only in Ready (a next) and RestoreReady (a restore/next); it is NULL there when the
- *    connection that was parked ended: then the next request of the kind parks again.
+ * 1. `parked` is set only in Ready (a next), RestoreReady (a restore/next) and PrimeReady (a prime/next, which the
+ *    owner answers at once); it is NULL there when the connection that was parked ended: then the next request
+ *    of the kind parks again.
  * 2. There is an event in hand (`event.id` set) in Running; and, in other states, when it was delivered while
  *    nothing was parked: then the next `next` gets it.
  * 3. A response, an error or a too long response is told to the owner at most once for each event, with the
@@ -36,6 +41,7 @@
 
 enum state {
     STARTED,
+    PRIME_READY,
     RESTORE_READY,
     RESTORING,
     READY,
@@ -47,6 +53,7 @@ enum state {
 
 static const char *const state_names[] = {
     [STARTED] = "Started",
+    [PRIME_READY] = "PrimeReady",
     [RESTORE_READY] = "RestoreReady",
     [RESTORING] = "Restoring",
     [READY] = "Ready",
@@ -63,6 +70,7 @@ enum route {
     ROUTE_RESPONSE,
     ROUTE_INVOCATION_ERROR,
     ROUTE_INIT_ERROR,
+    ROUTE_PRIME_NEXT,
     ROUTE_RESTORE_NEXT,
     ROUTE_RESTORE_ERROR,
     ROUTE_PING,
@@ -81,6 +89,7 @@ struct runtime_endpoint {
     const struct runtime_callbacks *callbacks;
     void *context;
     bool snap_start;
+    bool primes; /* the event in hand, or the last one, was asked for by prime/next */
     enum state state;
     struct http_exchange *parked;
     struct kept_event event;
@@ -110,6 +119,8 @@ static enum route route_of_path(const struct runtime_endpoint *endpoint, const c
         return route_of_invocation(path + sizeof API "invocation/" - 1, id);
     if (strcmp(path, API "init/error") == 0)
         return ROUTE_INIT_ERROR;
+    if (endpoint->snap_start && strcmp(path, API "prime/next") == 0)
+        return ROUTE_PRIME_NEXT;
     if (endpoint->snap_start && strcmp(path, API "restore/next") == 0)
         return ROUTE_RESTORE_NEXT;
     if (endpoint->snap_start && strcmp(path, API "restore/error") == 0)
@@ -266,6 +277,7 @@ static void handle_next(struct runtime_endpoint *endpoint, struct http_exchange 
     case RESPONSE_SENT:
     case READY:
         break;
+    case PRIME_READY:
     case RESTORE_READY:
     case INIT_ERROR:
     case RESTORE_ERROR:
@@ -284,6 +296,25 @@ static void handle_next(struct runtime_endpoint *endpoint, struct http_exchange 
     endpoint->state = READY;
     endpoint->parked = exchange;
     endpoint->callbacks->waiting(endpoint->context);
+}
+
+/* Ours, not Lambda's: a runtime of ours asks for sample events before it runs the hooks that precede a snapshot,
+ * and handles them as it will handle all others. */
+static void handle_prime_next(struct runtime_endpoint *endpoint, struct http_exchange *exchange)
+{
+    bool again = endpoint->state == PRIME_READY && endpoint->parked == NULL;
+    bool answered = endpoint->state == RESPONSE_SENT && endpoint->primes;
+    if (endpoint->state == RUNNING && endpoint->primes) {
+        reply_kept_event(exchange, &endpoint->event);
+        return;
+    }
+    if (endpoint->state != STARTED && !again && !answered) {
+        reply_wrong_state(exchange, endpoint->state, state_names[PRIME_READY]);
+        return;
+    }
+    endpoint->state = PRIME_READY;
+    endpoint->parked = exchange;
+    endpoint->callbacks->prime_waiting(endpoint->context);
 }
 
 static void handle_restore_next(struct runtime_endpoint *endpoint, struct http_exchange *exchange)
@@ -386,7 +417,8 @@ static void handle_init_error(struct runtime_endpoint *endpoint, struct http_exc
         handle_restore_error(endpoint, exchange);
         return;
     }
-    if (endpoint->state != STARTED) {
+    bool primed = endpoint->state == RESPONSE_SENT && endpoint->primes;
+    if (endpoint->state != STARTED && !primed) {
         reply_wrong_state(exchange, endpoint->state, state_names[INIT_ERROR]);
         return;
     }
@@ -439,6 +471,9 @@ static void on_request(void *context, struct http_exchange *exchange)
         return;
     case ROUTE_INIT_ERROR:
         handle_init_error(endpoint, exchange);
+        return;
+    case ROUTE_PRIME_NEXT:
+        handle_prime_next(endpoint, exchange);
         return;
     case ROUTE_RESTORE_NEXT:
         handle_restore_next(endpoint, exchange);
@@ -539,10 +574,19 @@ void runtime_endpoint_free(struct runtime_endpoint *endpoint)
 void runtime_deliver(struct runtime_endpoint *endpoint, const struct runtime_event *event)
 {
     event_keep(&endpoint->event, event);
-    if (endpoint->state != READY || endpoint->parked == NULL)
+    if ((endpoint->state != READY && endpoint->state != PRIME_READY) || endpoint->parked == NULL)
         return;
+    endpoint->primes = endpoint->state == PRIME_READY;
     endpoint->state = RUNNING;
     reply_event(steal_pointer(endpoint->parked), event);
+}
+
+void runtime_primed(struct runtime_endpoint *endpoint)
+{
+    if (endpoint->state != PRIME_READY || endpoint->parked == NULL)
+        return;
+    endpoint->state = STARTED;
+    http_reply(steal_pointer(endpoint->parked), 204, NULL, 0, NULL, 0);
 }
 
 void runtime_restored(struct runtime_endpoint *endpoint)

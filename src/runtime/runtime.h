@@ -24,6 +24,9 @@ struct runtime_callbacks {
     /* The runtime asked invocation/next, has no event in hand, and is parked: deliver one when there is one.
      * The first time, initialisation is over. */
     void (*waiting)(void *context);
+    /* A runtime of ours asked prime/next, before it runs its before-snapshot hooks: call runtime_deliver or
+     * runtime_primed at once. Never called unless snap_start. */
+    void (*prime_waiting)(void *context);
     /* The runtime asked restore/next and is parked: its before-snapshot hooks have run. Never called unless
      * snap_start. */
     void (*restore_waiting)(void *context);
@@ -61,8 +64,10 @@ struct runtime_event {
 
 /* Give the runtime an event: answers the parked invocation/next now, or the next one that comes (when the
  * runtime closed the connection that was parked). Everything is copied. Only one event at a time: call it
- * after `waiting`, and not again before `response`, `invocation_error` or `response_too_large`. */
+ * after `waiting` or `prime_waiting`, and not again before `response`, `invocation_error` or `response_too_large`. */
 void runtime_deliver(struct runtime_endpoint *endpoint, const struct runtime_event *event);
+/* Answers the parked prime/next with 204: there is no event (more) to prime with. */
+void runtime_primed(struct runtime_endpoint *endpoint);
 /* Answers the parked restore/next with 200 and an empty body, after `restore_waiting`. */
 void runtime_restored(struct runtime_endpoint *endpoint);
 bool runtime_parked(const struct runtime_endpoint *endpoint); /* a next or restore/next is parked */

@@ -66,18 +66,6 @@ def make(make_function, package):
     return make
 
 
-def fail_to_publish(function):
-    version = function.client.publish_version(FunctionName=function.name)["Version"]
-
-    def settled():
-        answer = function.client.get_function_configuration(FunctionName=function.name, Qualifier=version)
-        return answer if answer["State"] != "Pending" else None
-
-    answer = harness.wait_until(settled, "the version to fail")
-    assert answer["State"] == "Failed", answer
-    return answer["StateReason"]
-
-
 # Handler forms
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -217,7 +205,7 @@ def test_hooks_and_their_order(make):
 
 def test_a_hook_that_fails_before(make):
     function = make("app.Snap$Hooks", snap_start=True, Environment={"FAIL": "before first"})
-    reason = fail_to_publish(function)
+    reason = function.fail_to_publish()
     assert "java.lang.IllegalStateException" in reason and "the hook failed" in reason
 
 
@@ -256,9 +244,3 @@ def test_priming(make):
         function.evict(version)
         assert function.call("real", version) == [{"a": 1}, "bad", 2, "real"]
     assert function.call("real") == ["real"], "no priming without a snapshot"
-
-
-def test_priming_with_what_is_no_json(make):
-    function = make("app.Snap$Primed", files={"events.json": "{"}, snap_start=True,
-                    Environment={"THAW_PRIME": "events.json"})
-    assert "THAW_PRIME" in fail_to_publish(function)

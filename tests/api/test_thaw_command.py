@@ -1,6 +1,7 @@
 """The thaw command against a real server."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -29,6 +30,26 @@ def test_doctor(server):
     assert "can run on this machine" in done.stdout
     report = json.loads(server.thaw("doctor", "--json").stdout)
     assert report["usable"] and len(report["results"]) > 5
+
+
+def test_runtimes(server):
+    text = server.thaw("runtimes").stdout
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    assert " yes " in rows[harness.PYTHON] and f"/usr/bin/{harness.PYTHON}" in rows[harness.PYTHON]
+    assert " yes " in rows["provided.al2023"] and "no" in rows["python3.9"].split() and "deadsnakes" in rows["python3.9"]
+    listed = {r["runtime"]: r for r in json.loads(server.thaw("runtimes", "--json").stdout)}
+    version = subprocess.run(["/usr/bin/" + harness.PYTHON, "-c", "import platform; print(platform.python_version())"],
+                             capture_output=True, text=True, check=True).stdout.strip()
+    assert listed[harness.PYTHON] == {"runtime": harness.PYTHON, "offered": True, "version": version, "install": None,
+                                      "program": f"/usr/bin/{harness.PYTHON}", "hooks": "snapshot_restore_py"}
+    assert all(r["install"] for r in listed.values() if not r["offered"])
+    for family in ["nodejs", "java", "ruby"]:  # what ./run test installs
+        offered = [r for r in listed.values() if r["offered"] and r["runtime"].startswith(family)]
+        assert offered and all(r["version"].startswith(r["runtime"][len(family):].removesuffix(".x")) for r in offered)
+    assert server.thaw("runtimes", harness.PYTHON).returncode == 0
+    assert server.thaw("runtimes", "python3.9", check=False).returncode == 1
+    nothing = server.thaw("runtimes", "cobol85", check=False)
+    assert nothing.returncode == 1 and "there is no runtime cobol85" in nothing.stderr
 
 
 def test_functions(pets, server):
@@ -103,7 +124,7 @@ def test_wrong_usage(server, arguments, code, says):
 
 def test_help(server):
     assert "commands:" in server.thaw("--help").stdout
-    for command in ["doctor", "functions", "invoke", "logs", "evict", "inspect", "bench"]:
+    for command in ["doctor", "functions", "invoke", "logs", "evict", "inspect", "bench", "runtimes"]:
         text = server.thaw(command, "--help").stdout
         assert text.startswith(f"usage: thaw {command}") and "example" in text
     assert server.thaw("--version").stdout.startswith("thaw ")

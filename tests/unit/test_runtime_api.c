@@ -33,6 +33,7 @@ enum order {
     ORDER_LOOK,
     ORDER_DELIVER,
     ORDER_RESTORED,
+    ORDER_PRIMED,
     ORDER_CREDENTIALS,
     ORDER_FREE_ON_RESPONSE
 };
@@ -56,6 +57,11 @@ struct rig {
 static void on_waiting(void *context)
 {
     buffer_printf(&((struct rig *)context)->told, "waiting\n");
+}
+
+static void on_prime_waiting(void *context)
+{
+    buffer_printf(&((struct rig *)context)->told, "prime_waiting\n");
 }
 
 static void on_restore_waiting(void *context)
@@ -101,8 +107,8 @@ static void on_too_large(void *context, const char *id, uint64_t len)
     buffer_printf(&((struct rig *)context)->told, "too_large %s %llu\n", id, (unsigned long long)len);
 }
 
-static const struct runtime_callbacks callbacks = {on_waiting, on_restore_waiting, on_response,
-    on_invocation_error, on_init_error, on_restore_error, on_too_large};
+static const struct runtime_callbacks callbacks = {on_waiting, on_prime_waiting, on_restore_waiting,
+    on_response, on_invocation_error, on_init_error, on_restore_error, on_too_large};
 
 static void deliver(struct rig *rig)
 {
@@ -139,6 +145,8 @@ static void on_order(void *context, uint32_t events)
         deliver(rig);
     if (order == ORDER_RESTORED)
         runtime_restored(rig->endpoint);
+    if (order == ORDER_PRIMED)
+        runtime_primed(rig->endpoint);
     if (order == ORDER_CREDENTIALS)
         set_credentials(rig);
     if (order == ORDER_FREE_ON_RESPONSE)
@@ -259,7 +267,8 @@ static const char *hear(int fd)
             fail_msg("no whole answer after \"%s\": %s", text, strerror(errno));
         text[++len] = '\0';
     }
-    size_t body = strtoul(strstr(text, "Content-Length: ") + 16, NULL, 10);
+    const char *length = strstr(text, "Content-Length: ");
+    size_t body = length != NULL ? strtoul(length + 16, NULL, 10) : 0;
     assert_true(len + body < sizeof text);
     if (body > 0)
         assert_int_equal(recv(fd, text + len, body, MSG_WAITALL), body);
@@ -408,7 +417,8 @@ static void unknown_paths_are_not_found(void **state)
     struct rig *rig = *state;
     CLEANUP_FD int fd = dial(rig);
     static const char *const unknown[] = {"/", "/x", API, API "invocation/", API "invocation/a/b",
-        API "restore/next", "/2020-01-01/extension/register", "/a/b/ping", "/2018-06-01/pings"};
+        API "restore/next", API "prime/next", "/2020-01-01/extension/register", "/a/b/ping",
+        "/2018-06-01/pings"};
     for (size_t i = 0; i < countof(unknown); i++) {
         get(fd, unknown[i]);
         if (strstr(hear(fd), "404") == NULL)
@@ -517,6 +527,65 @@ static void a_restore_runs_its_course(void **state)
     assert_holds(hear(fd), "202");
     await_told(rig, "response " ID " [] 2 {}\n");
     get(fd, API "restore/next");
+    assert_holds(hear(fd), "403");
+}
+
+static void a_runtime_is_primed_before_its_hooks(void **state)
+{
+    struct rig *rig = *state;
+    CLEANUP_FD int fd = dial(rig), other = dial(rig);
+    for (int i = 0; i < 2; i++) {
+        get(fd, API "prime/next");
+        await_told(rig, "prime_waiting\n");
+        get(other, API "invocation/next");
+        assert_holds(hear(other), "State transition from PrimeReady to Ready failed");
+        get(other, API "prime/next");
+        assert_holds(hear(other), "403");
+        order(rig, ORDER_DELIVER);
+        assert_holds(hear(fd), "Lambda-Runtime-Aws-Request-Id: " ID "\r\n");
+        get(other, API "prime/next"); /* the same again: its answer might have been lost */
+        assert_holds(hear(other), "Lambda-Runtime-Aws-Request-Id: " ID "\r\n");
+        post(fd, API "invocation/" ID "/response", "", "{}");
+        await_told(rig, "response " ID " [] 2 {}\n");
+        assert_holds(hear(fd), "202");
+    }
+    get(fd, API "prime/next");
+    await_told(rig, "prime_waiting\n");
+    order(rig, ORDER_PRIMED);
+    assert_holds(hear(fd), "HTTP/1.1 204 ");
+    get(fd, API "restore/next");
+    await_told(rig, "restore_waiting\n");
+    get(other, API "prime/next");
+    assert_holds(hear(other), "State transition from RestoreReady to PrimeReady failed");
+}
+
+static void init_may_fail_after_priming(void **state)
+{
+    struct rig *rig = *state;
+    CLEANUP_FD int fd = dial(rig);
+    get(fd, API "prime/next");
+    await_told(rig, "prime_waiting\n");
+    order(rig, ORDER_DELIVER);
+    hear(fd);
+    post(fd, API "invocation/" ID "/error", "", "{}");
+    await_told(rig, ID " invocation_error Runtime.Unknown {}\n");
+    hear(fd);
+    post(fd, API "init/error", "", "{}");
+    assert_holds(hear(fd), "202");
+    await_told(rig, "init_error Runtime.Unknown {}\n");
+}
+
+static void priming_is_over_with_the_first_event(void **state)
+{
+    struct rig *rig = *state;
+    CLEANUP_FD int fd = dial(rig);
+    take_event(rig, fd);
+    get(fd, API "prime/next");
+    assert_holds(hear(fd), "State transition from Running to PrimeReady failed");
+    post(fd, API "invocation/" ID "/response", "", "{}");
+    await_told(rig, "response " ID " [] 2 {}\n");
+    hear(fd);
+    get(fd, API "prime/next");
     assert_holds(hear(fd), "403");
 }
 
@@ -636,6 +705,9 @@ int main(void)
         TEST(credentials_need_their_token),
         TEST(an_endpoint_may_be_freed_from_its_callback),
         SNAP_START(a_restore_runs_its_course),
+        SNAP_START(a_runtime_is_primed_before_its_hooks),
+        SNAP_START(init_may_fail_after_priming),
+        SNAP_START(priming_is_over_with_the_first_event),
         SNAP_START(failed_restore_hooks_are_told),
         SNAP_START(init_error_while_restoring_is_a_restore_error),
         SNAP_START(what_is_parked_can_be_sent_again),

@@ -5,9 +5,6 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.nio.file.Paths;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
@@ -106,31 +103,12 @@ public final class Bootstrap {
         return error.getSuppressed().length == 1 ? error.getSuppressed()[0] : error;
     }
 
-    /** THAW_PRIME names a file of the package with a list of events: they run before the snapshot, so that each clone
-     * has the classes loaded and the code compiled. */
+    /** Handles the sample events that the function is to be primed with, if any, as it will handle all others: each
+     * clone has the classes loaded and the code compiled. */
     private static void prime(Handlers.Handler handler) throws IOException {
-        String name = System.getenv("THAW_PRIME");
-        if (name == null || name.isEmpty())
-            return;
-        Path path = Paths.get(variable("LAMBDA_TASK_ROOT", "/var/task")).resolve(name);
-        try {
-            Object events = Json.parse(Files.readAllBytes(path));
-            for (Object event : events instanceof List ? (List<?>) events : List.of(events))
-                primeWith(handler, event);
-        } catch (IOException | IllegalArgumentException e) {
-            fail("init/error", new Fault("Runtime.PrimeError", "THAW_PRIME: " + path + " cannot be used", e),
-                "Runtime.PrimeError", EXIT_INIT);
-        }
-    }
-
-    /** An event that fails is logged, and primes what it reached. */
-    private static void primeWith(Handlers.Handler handler, Object event) {
-        try {
-            Handlers.Result result = handler.handle(Beans.toJson(event), rehearsedHead());
-            new String(result.bytes, 0, result.length, StandardCharsets.UTF_8).hashCode();
-        } catch (Throwable e) {
-            log.print("a priming event failed: " + Fault.text(Fault.unwrap(e)));
-        }
+        Client.Answer answer;
+        while ((answer = client.prime()).status == 200)
+            handle(handler, answer);
     }
 
     /** Addresses may have changed by the time of the restore. */

@@ -37,7 +37,7 @@ final class Client {
 
     private final InetSocketAddress address;
     private final String host;
-    private final byte[] next, restore, ping;
+    private final byte[] next, prime, restore, ping;
     private final Answer answer = new Answer();
     private byte[] buffer = new byte[8192];
     private int begin, end; // of what was received and not yet used
@@ -51,6 +51,7 @@ final class Client {
             colon < 0 ? 80 : Integer.parseInt(api.substring(colon + 1)));
         host = " HTTP/1.1\r\nHost: " + api + "\r\n";
         next = head("GET ", API + "invocation/next", "\r\n");
+        prime = head("GET ", API + "prime/next", "\r\n");
         restore = head("GET ", API + "restore/next", "\r\n");
         ping = head("GET ", "/2018-06-01/ping", "\r\n");
         connect();
@@ -71,6 +72,10 @@ final class Client {
 
     Answer next() throws IOException {
         return get(next);
+    }
+
+    Answer prime() throws IOException {
+        return get(prime);
     }
 
     Answer restore() throws IOException {
