@@ -18,6 +18,7 @@ static const struct cli_command *const commands[] = {
     &command_inspect,
     &command_bench,
     &command_runtimes,
+    &command_process,
 };
 
 static void print_overview(FILE *out)

@@ -18,11 +18,12 @@
 #define INFO_MAX (8u << 20) /* fdinfo of an epoll with very many members */
 
 /* The first whose `is` says yes. */
-static const struct descriptor_kind *const kinds[] = {&descriptor_kind_log, &descriptor_kind_pipe,
-    &descriptor_kind_eventfd, &descriptor_kind_epoll, &descriptor_kind_timerfd, &descriptor_kind_signalfd,
-    &descriptor_kind_inotify, &descriptor_kind_unix, &descriptor_kind_tcp, &descriptor_kind_udp,
-    &descriptor_kind_netlink, &descriptor_kind_memfd, &descriptor_kind_path, &descriptor_kind_device,
-    &descriptor_kind_fifo, &descriptor_kind_folder, &descriptor_kind_deleted, &descriptor_kind_file};
+static const struct descriptor_kind *const kinds[] = {&descriptor_kind_stream, &descriptor_kind_log,
+    &descriptor_kind_pipe, &descriptor_kind_eventfd, &descriptor_kind_epoll, &descriptor_kind_timerfd,
+    &descriptor_kind_signalfd, &descriptor_kind_inotify, &descriptor_kind_unix, &descriptor_kind_tcp,
+    &descriptor_kind_udp, &descriptor_kind_netlink, &descriptor_kind_memfd, &descriptor_kind_path,
+    &descriptor_kind_device, &descriptor_kind_fifo, &descriptor_kind_folder, &descriptor_kind_deleted,
+    &descriptor_kind_file};
 
 /* What is never frozen, by what its link begins with. */
 static const struct {
@@ -433,7 +434,7 @@ static int restore_owner(struct descriptors *d, struct description *o, struct er
 
 static int choose_kind(struct descriptors *d, struct description *o, struct error *err)
 {
-    for (size_t i = 0; i < countof(refused); i++)
+    for (size_t i = 0; !descriptor_kind_stream.is(d, o) && i < countof(refused); i++)
         if (strncmp(o->link, refused[i].link, strlen(refused[i].link)) == 0)
             return descriptors_refuse(
                 d, o, err, "is %s, which cannot be frozen: %s", refused[i].name, refused[i].why);
@@ -464,6 +465,8 @@ static int for_each(struct descriptors *d,
 
 static int read_kind(struct descriptors *d, struct description *o, struct error *err)
 {
+    if (d->f->request->spare != FREEZE_SPARE_NEVER && descriptors_refuse_queue(d, o, err) < 0)
+        return -1;
     return o->kind->read ? o->kind->read(d, o, err) : 0;
 }
 

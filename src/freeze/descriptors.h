@@ -116,11 +116,11 @@ MUST_CHECK int descriptors_write_contents(struct freeze *f, struct plan *plan, i
     uint64_t size, uint64_t *total, struct error *err);
 
 /* The kinds, and what their files share. */
-extern const struct descriptor_kind descriptor_kind_file, descriptor_kind_folder, descriptor_kind_path,
-    descriptor_kind_device, descriptor_kind_deleted, descriptor_kind_memfd, descriptor_kind_log,
-    descriptor_kind_pipe, descriptor_kind_fifo, descriptor_kind_eventfd, descriptor_kind_timerfd,
-    descriptor_kind_signalfd, descriptor_kind_inotify, descriptor_kind_epoll, descriptor_kind_unix,
-    descriptor_kind_tcp, descriptor_kind_udp, descriptor_kind_netlink;
+extern const struct descriptor_kind descriptor_kind_stream, descriptor_kind_file, descriptor_kind_folder,
+    descriptor_kind_path, descriptor_kind_device, descriptor_kind_deleted, descriptor_kind_memfd,
+    descriptor_kind_log, descriptor_kind_pipe, descriptor_kind_fifo, descriptor_kind_eventfd,
+    descriptor_kind_timerfd, descriptor_kind_signalfd, descriptor_kind_inotify, descriptor_kind_epoll,
+    descriptor_kind_unix, descriptor_kind_tcp, descriptor_kind_udp, descriptor_kind_netlink;
 
 /* A file that has lost its name, made again at `*path` (in the data area; the caller's plan must unlink it
  * when all who need it have opened it): returns the number of a read-write descriptor of it, close-on-exec as
@@ -131,6 +131,9 @@ MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, c
     int source, bool close_on_exec, struct error *err);
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
+/* What can only be read by taking it away: for processes that run on afterwards. */
+MUST_CHECK int descriptors_refuse_queue(
+    struct descriptors *d, const struct description *o, struct error *err);
 MUST_CHECK int descriptors_restore_locks(struct descriptors *d, struct description *o, struct error *err);
 MUST_CHECK int freeze_refuse_ipc_objects(struct freeze *f, struct error *err); /* ipc.c */
 MUST_CHECK int descriptors_refuse_events(const struct freeze *f, struct error *err);

@@ -124,6 +124,16 @@ static bool on_read_only_mount(const struct description *o)
     return fstatvfs(o->copy, &about) == 0 && (about.f_flag & ST_RDONLY);
 }
 
+/* Where clones see the same writable files: what the process knows of a file must still be so at the thaw. Who
+ * only appends knows nothing of it. */
+static void rely_on(struct descriptors *d, const struct description *o)
+{
+    bool appends = (o->flags & O_ACCMODE) == O_WRONLY && (o->flags & O_APPEND);
+    if (S_ISREG(o->st.st_mode) && !(o->flags & O_PATH) && !appends)
+        image_note_file(d->image, o->link, (uint64_t)o->st.st_size,
+            o->st.st_mtim.tv_sec * 1000000000l + o->st.st_mtim.tv_nsec);
+}
+
 /* The path that leads to it in a clone, or NULL with the reason. */
 static const char *lasting_path(struct descriptors *d, const struct description *o, struct error *err)
 {
@@ -139,7 +149,9 @@ static const char *lasting_path(struct descriptors *d, const struct description 
         descriptors_refuse(d, o, err, "has no path by which a clone could open it again");
         return NULL;
     }
-    if (!on_read_only_mount(o) && !S_ISDIR(o->st.st_mode)) {
+    if (d->f->request->host_files) {
+        rely_on(d, o);
+    } else if (!on_read_only_mount(o) && !S_ISDIR(o->st.st_mode)) {
         descriptors_refuse(
             d, o, err, "is on a writable file system other than /tmp, which is not part of a snapshot");
         return NULL;
@@ -250,6 +262,13 @@ static bool is_memfd(const struct description *o)
     return S_ISREG(o->st.st_mode) && begins_with(o->link, "/memfd:");
 }
 
+/* In a /tmp that clones share, files without a name would need one for a moment, and get in each other's way:
+ * they become memfds, which are files without a name, too. */
+static bool becomes_memfd(const struct descriptors *d, const struct description *o)
+{
+    return is_memfd(o) || (d->f->request->host_tmp && S_ISREG(o->st.st_mode) && o->st.st_nlink == 0);
+}
+
 /* Readable whatever the process opened it for. */
 static int open_source(struct descriptors *d, const struct description *o, struct error *err)
 {
@@ -307,8 +326,10 @@ int descriptors_make_deleted(struct descriptors *d, const char *link, const stru
 int descriptors_make_memfd(struct descriptors *d, const char *link, const struct stat *st, int source,
     bool close_on_exec, struct error *err)
 {
-    size_t len = strlen(link) - strlen("/memfd:"), suffix = strlen(DELETED_SUFFIX);
-    CLEANUP_FREE char *name = xstrndup(link + strlen("/memfd:"), len > suffix ? len - suffix : len);
+    const char *base = begins_with(link, "/memfd:") ? link + strlen("/memfd:") : strrchr(link, '/') + 1;
+    size_t len = strlen(base), suffix = strlen(DELETED_SUFFIX);
+    bool has_suffix = len > suffix && strcmp(base + len - suffix, DELETED_SUFFIX) == 0;
+    CLEANUP_FREE char *name = xstrndup(base, has_suffix ? len - suffix : len);
     struct statfs about;
     if (fstatfs(source, &about) == 0 && about.f_type == HUGETLBFS_MAGIC_NUMBER)
         return tracee_refuse(
@@ -365,8 +386,7 @@ static int settle_created(struct descriptors *d, struct description *o, int at, 
 
 static bool deleted_is(const struct descriptors *d, const struct description *o)
 {
-    (void)d;
-    return S_ISREG(o->st.st_mode) && o->st.st_nlink == 0 && !is_memfd(o);
+    return S_ISREG(o->st.st_mode) && o->st.st_nlink == 0 && !becomes_memfd(d, o);
 }
 
 static int deleted_restore(struct descriptors *d, struct description *o, struct error *err)
@@ -394,8 +414,7 @@ const struct descriptor_kind descriptor_kind_deleted = {
 
 static bool memfd_is(const struct descriptors *d, const struct description *o)
 {
-    (void)d;
-    return is_memfd(o);
+    return becomes_memfd(d, o);
 }
 
 /* Seals that forbid writing come before the shared mappings (of which then none can write), the others after:

@@ -63,7 +63,24 @@ const struct descriptor_kind descriptor_kind_log = {"log", log_is, NULL, log_res
 
 /* ---- contents ---- */
 
-/* Takes what waits in the pipe out of it, through our copy of its read end: the process never runs again. */
+/* A pipe of our own with a copy of what waits in `reader`, which keeps it. Returns its read end. */
+static int copy_pipe(struct descriptors *d, const struct description *reader, int waiting, struct error *err)
+{
+    int pair[2], size = fcntl(reader->copy, F_GETPIPE_SZ);
+    if (pipe2(pair, O_CLOEXEC | O_NONBLOCK) < 0)
+        return error_system(err, "cannot make a pipe");
+    CLEANUP_FD int ours = pair[0];
+    CLEANUP_FD int to_us = pair[1];
+    if (fcntl(to_us, F_SETPIPE_SZ, size) < size)
+        return descriptors_refuse(
+            d, reader, err, "is a pipe of %d bytes, which is more than can be copied here", size);
+    if (tee(reader->copy, to_us, (size_t)waiting, SPLICE_F_NONBLOCK) != waiting)
+        return descriptors_refuse(d, reader, err, "holds %d bytes that cannot be copied", waiting);
+    return fd_steal(&ours);
+}
+
+/* Takes what waits in the pipe out of it, through our copy of its read end: the process never runs again; where it
+ * does, from a copy of the pipe. */
 static int take_contents(
     struct descriptors *d, const struct description *reader, struct buffer *out, struct error *err)
 {
@@ -73,9 +90,15 @@ static int take_contents(
     if (waiting > 0 && (reader->flags & O_DIRECT))
         return descriptors_refuse(d, reader, err, "holds packets (O_DIRECT), which cannot be frozen");
     uint8_t chunk[65536];
+    CLEANUP_FD int copy = -1;
+    int source = reader->copy;
+    if (waiting > 0 && d->f->request->spare != FREEZE_SPARE_NEVER) {
+        if ((copy = copy_pipe(d, reader, waiting, err)) < 0)
+            return -1;
+        source = copy;
+    }
     while (waiting > 0) {
-        ssize_t got =
-            read(reader->copy, chunk, (size_t)waiting < sizeof chunk ? (size_t)waiting : sizeof chunk);
+        ssize_t got = read(source, chunk, (size_t)waiting < sizeof chunk ? (size_t)waiting : sizeof chunk);
         if (got <= 0)
             return error_system(err, "cannot read what waits in a pipe");
         buffer_append(out, chunk, (size_t)got);

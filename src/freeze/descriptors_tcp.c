@@ -109,7 +109,9 @@ static int tcp_read(struct descriptors *d, struct description *o, struct error *
         return tcp_read_state(d, o, err);
     if (socket_read_about(d, o, err) < 0 || tcp_read_state(d, o, err) < 0)
         return -1;
-    return socket_about(o)->listening ? socket_take_pending(d, o, err) : 0;
+    return socket_about(o)->listening && d->f->request->spare == FREEZE_SPARE_NEVER
+               ? socket_take_pending(d, o, err)
+               : 0;
 }
 
 static struct description *find_peer(struct descriptors *d, const struct description *o)

@@ -122,7 +122,9 @@ static int unix_read(struct descriptors *d, struct description *o, struct error 
 {
     if (!o->detail && socket_read_about(d, o, err) < 0)
         return -1;
-    return socket_about(o)->listening ? socket_take_pending(d, o, err) : 0;
+    return socket_about(o)->listening && d->f->request->spare == FREEZE_SPARE_NEVER
+               ? socket_take_pending(d, o, err)
+               : 0;
 }
 
 static bool has_name(const struct socket_about *s)
@@ -145,6 +147,37 @@ static struct description *find_inode(struct descriptors *d, const struct descri
 
 /* ---- names ---- */
 
+/* A name among files that clones share with others. */
+static bool is_outside_snapshot(const struct descriptors *d, const char *path)
+{
+    const struct freeze_request *request = d->f->request;
+    return request->host_files && path[0] == '/' && (request->host_tmp || strncmp(path, "/tmp/", 5) != 0);
+}
+
+/* What the frozen process has left there makes place, unless it still runs; then the bind fails. */
+static void clear_name(struct descriptors *d, const char *path)
+{
+    if (d->f->request->spare == FREEZE_SPARE_ALWAYS)
+        return;
+    descriptors_call(d, SYS_unlink, plan_data(image_put_string(d->image, path)))->expect =
+        PLAN_EXPECT_ANYTHING;
+}
+
+/* The name is bound anew: whose it is and who may use it is as before; or it is gone again. */
+static void settle_name(struct descriptors *d, const char *path, bool unlink_now)
+{
+    struct stat st;
+    struct plan_arg here = plan_literal((uint64_t)AT_FDCWD),
+                    name = plan_data(image_put_string(d->image, path));
+    if (fstatat(d->root_fd, path + 1, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode)) {
+        descriptors_call(d, SYS_fchownat, here, name, plan_literal(st.st_uid), plan_literal(st.st_gid),
+            plan_literal(AT_SYMLINK_NOFOLLOW));
+        descriptors_call(d, SYS_fchmodat, here, name, plan_literal(st.st_mode & 07777));
+    } else if (unlink_now) {
+        descriptors_call(d, SYS_unlink, name);
+    }
+}
+
 /* A name in the file system must be one of /tmp, where it can be bound again. */
 static int check_name(struct descriptors *d, const struct description *o, struct error *err)
 {
@@ -155,6 +188,8 @@ static int check_name(struct descriptors *d, const struct description *o, struct
     CLEANUP_FREE char *whole = xstrndup(path, s->local_len - offsetof(struct sockaddr_un, sun_path));
     const char *slash = strrchr(whole, '/');
     CLEANUP_FREE char *folder = xstrndup(whole, slash ? (size_t)(slash - whole) : 0);
+    if (is_outside_snapshot(d, whole))
+        return 0;
     if (strncmp(whole, "/tmp/", 5) != 0)
         return descriptors_refuse(
             d, o, err, "is bound to the name %s, which is not an absolute path in /tmp", whole);
@@ -172,14 +207,20 @@ static int bind_name(
         return 0;
     if (check_name(d, o, err) < 0)
         return -1;
-    if (s->local.un.sun_path[0] != 0)
-        tmp_files_clear_umask(d->f);
-    socket_bind(d, at, &s->local, s->local_len);
-    if (s->local.un.sun_path[0] == 0)
+    if (s->local.un.sun_path[0] == 0) {
+        socket_bind(d, at, &s->local, s->local_len);
         return 0;
+    }
     CLEANUP_FREE char *path =
         xstrndup(s->local.un.sun_path, s->local_len - offsetof(struct sockaddr_un, sun_path));
-    if (tmp_files_has_path(d->f->tmp_files, path))
+    bool outside = is_outside_snapshot(d, path);
+    tmp_files_clear_umask(d->f);
+    if (outside)
+        clear_name(d, path);
+    socket_bind(d, at, &s->local, s->local_len);
+    if (outside)
+        settle_name(d, path, unlink_now);
+    else if (tmp_files_has_path(d->f->tmp_files, path))
         tmp_files_made_by_bind(d->f, path);
     else if (unlink_now)
         descriptors_call(d, SYS_unlink, plan_data(image_put_string(d->image, path)));
@@ -194,7 +235,9 @@ static void unlink_name(struct descriptors *d, const struct description *o)
         return;
     CLEANUP_FREE char *path =
         xstrndup(s->local.un.sun_path, s->local_len - offsetof(struct sockaddr_un, sun_path));
-    if (!tmp_files_has_path(d->f->tmp_files, path))
+    if (is_outside_snapshot(d, path))
+        settle_name(d, path, true);
+    else if (!tmp_files_has_path(d->f->tmp_files, path))
         descriptors_call(d, SYS_unlink, plan_data(image_put_string(d->image, path)));
 }
 

@@ -7,6 +7,7 @@
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 
 #define SANDBOX_NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
@@ -21,9 +22,10 @@ static void plan_sandbox_entry(struct freeze *f)
     for (enum plan_slot slot = PLAN_SLOT_CGROUP_0; slot <= PLAN_SLOT_CGROUP_2; slot++)
         plan_call(plan, SYS_write, plan_slot(slot), self, plan_literal(1));
     plan_call(plan, SYS_setns, plan_slot(PLAN_SLOT_INIT_PIDFD), plan_literal(SANDBOX_NAMESPACES));
-    plan_call(plan, SYS_move_mount, plan_slot(PLAN_SLOT_CODE), plan_data(image_put_string(image, "")),
-        plan_literal((uint64_t)AT_FDCWD), plan_data(image_put_string(image, f->request->code_path)),
-        plan_literal(MOVE_FROM_EMPTY_PATH));
+    if (f->request->code_path != NULL)
+        plan_call(plan, SYS_move_mount, plan_slot(PLAN_SLOT_CODE), plan_data(image_put_string(image, "")),
+            plan_literal((uint64_t)AT_FDCWD), plan_data(image_put_string(image, f->request->code_path)),
+            plan_literal(MOVE_FROM_EMPTY_PATH));
     image->sandbox_ops_end = plan->count;
 }
 
@@ -56,9 +58,9 @@ static int freeze_parts(struct freeze *f, struct error *err)
         return -1;
     f->process->pid = f->tracee.inner_pid;
     plan_sandbox_entry(f);
-    if (freeze_memory(f, err) < 0 || freeze_tmp_files(f, err) < 0 || freeze_process_state(f, err) < 0 ||
-        freeze_descriptors(f, err) < 0 || freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0 ||
-        check_sizes(f, err) < 0)
+    if (freeze_credentials(f, err) < 0 || freeze_memory(f, err) < 0 || freeze_tmp_files(f, err) < 0 ||
+        freeze_process_state(f, err) < 0 || freeze_descriptors(f, err) < 0 ||
+        freeze_shared_memory(f, err) < 0 || freeze_threads(f, err) < 0 || check_sizes(f, err) < 0)
         return -1;
     note_clocks(f->image);
     return 0;
@@ -69,13 +71,21 @@ int freeze_process(const struct freeze_request *request, struct image *image, st
     struct freeze f = {.request = request, .image = image};
     *image = (struct image){.processes = xcalloc(1, sizeof *image->processes), .process_count = 1};
     f.process = image->processes;
-    if (image_stamp_machine(image, err) < 0 || tracee_stop(&f.tracee, request->pid, err) < 0) {
+    int result = image_stamp_machine(image, err);
+    if (result == 0)
+        result = tracee_stop(&f.tracee, request->pid, request->spare == FREEZE_SPARE_NEVER, err);
+    if (result < 0) {
         image_free(image);
         return -1;
     }
-    int result = freeze_parts(&f, err);
+    result = freeze_parts(&f, err);
+    free(f.credentials);
     freeze_forget_files(&f);
     mappings_free(&f.mappings);
+    if (request->spare == FREEZE_SPARE_ALWAYS || (request->spare == FREEZE_SPARE_ON_FAILURE && result < 0))
+        tracee_release(&f.tracee);
+    else if (request->spare != FREEZE_SPARE_NEVER)
+        tracee_kill(&f.tracee);
     tracee_close(&f.tracee);
     if (result < 0)
         image_free(image);

@@ -215,7 +215,12 @@ static int check_mapping(const struct freeze *f, const struct mapping *m, struct
     if (m->guarded)
         return refuse_mapping(f, m, err, "has guard pages of MADV_GUARD_INSTALL, which cannot be frozen yet");
     if (m->shared && m->path[0] == '/' && m->protection & PROT_WRITE)
-        return refuse_mapping(f, m, err, "is a writable shared mapping of a file that clones would share");
+        return refuse_mapping(f, m, err,
+            f->request->host_tmp && strncmp(m->path, "/tmp/", 5) == 0
+                ? "is a writable shared mapping of a file that clones would share: a private /tmp "
+                  "(--private-tmp) "
+                  "becomes part of the snapshot"
+                : "is a writable shared mapping of a file that clones would share");
     return 0;
 }
 

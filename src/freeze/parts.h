@@ -10,11 +10,19 @@ struct freeze {
     struct tracee tracee;
     struct mappings mappings;
     struct image *image;
-    struct image_process *process;   /* where its part of the image goes */
+    struct image_process *process; /* where its part of the image goes */
+    uid_t uid;                     /* that its files belong to */
+    gid_t gid;
+    struct credentials *credentials; /* what freeze_credentials found; NULL before */
     struct tmp_files *tmp_files;     /* what freeze_tmp_files found; NULL before */
     struct descriptors *descriptors; /* what freeze_descriptors found; NULL before */
 };
 
+/* Users, groups and capabilities: checked to be the sandbox's; or else (own_credentials) the clone becomes who
+ * the process is, as the first thing after it has entered, and keeps the rights that a thaw needs until the end. */
+MUST_CHECK int freeze_credentials(struct freeze *f, struct error *err);
+/* The last of each thread's plan: down to the rights that it has. */
+void freeze_thread_rights(struct freeze *f, struct plan *plan);
 /* Private memory: mappings and pages into the template plan, the pages into the stream. */
 MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 /* What a process has beside memory, threads and descriptors: signal handlers, limits, timers, mm fields,

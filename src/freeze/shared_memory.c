@@ -30,9 +30,10 @@ static bool is_system_v(const struct mapping *m)
 
 bool freeze_handles_shared(const struct freeze *f, const struct mapping *m)
 {
-    (void)f;
-    return m->shared &&
-           (is_anonymous(m) || is_memfd(m) || is_system_v(m) || strncmp(m->path, "/tmp/", 5) == 0);
+    if (!m->shared)
+        return false;
+    return is_anonymous(m) || is_memfd(m) || is_system_v(m) ||
+           (f->request->host_tmp ? m->deleted : strncmp(m->path, "/tmp/", 5) == 0);
 }
 
 static bool same_object(const struct mapping *a, const struct mapping *b)
@@ -103,9 +104,9 @@ static int find_object(
         return open_path(d, object, name, O_RDWR);
     }
     object->temporary = true;
-    if (is_anonymous(m) || is_memfd(m)) {
+    if (is_anonymous(m) || is_memfd(m) || d->f->request->host_tmp) {
         object->at = descriptors_make_memfd(
-            d, is_memfd(m) ? m->path : "/memfd:shared", &object->st, source, true, err);
+            d, is_anonymous(m) ? "/memfd:shared" : m->path, &object->st, source, true, err);
         return object->at < 0 ? -1 : 0;
     }
     const char *path = tmp_files_find(d->f->tmp_files, object->st.st_dev, object->st.st_ino);

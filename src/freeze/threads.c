@@ -7,7 +7,6 @@
 
 #include <asm/prctl.h>
 #include <errno.h>
-#include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/ioprio.h>
 #include <linux/kcmp.h>
@@ -311,15 +310,6 @@ int freeze_pending_signals(struct freeze *f, size_t index, bool shared, struct p
     }
 }
 
-/* Last of all: the capabilities that entering the sandbox took. Version 3 takes two structures, all zero. */
-static void plan_capability_drop(struct freeze *f, struct plan *plan)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {0};
-    plan_call(plan, SYS_capset, plan_data(image_put(f->image, &header, sizeof header)),
-        plan_data(image_put(f->image, none, sizeof none)));
-}
-
 /* Threads that took their descriptors or working folder for themselves (unshare) would need them restored
  * apart. */
 static int refuse_unshared(struct freeze *f, size_t index, struct error *err)
@@ -347,7 +337,7 @@ static int freeze_thread(struct freeze *f, size_t index, struct error *err)
         plan_rseq(f, index, &registers, err) < 0 || plan_identity(f, index, err) < 0 ||
         freeze_pending_signals(f, index, false, &out->plan, err) < 0)
         return -1;
-    plan_capability_drop(f, &out->plan);
+    freeze_thread_rights(f, &out->plan);
     out->stop_address = registers.rip;
     return put_frame(f, index, &registers, err);
 }

@@ -99,8 +99,8 @@ static int add_entry(struct freeze *f, struct tmp_files *t, int folder_fd, const
         return error_system(err, "cannot look at %s", e->path);
     if (e->st.st_dev != t->root.st_dev)
         return tracee_refuse(&f->tracee, err, "%s is another file system, mounted in /tmp", e->path);
-    if (e->st.st_uid != f->request->uid || e->st.st_gid != f->request->gid)
-        return tracee_refuse(&f->tracee, err, "%s belongs to user %u and group %u, not to the sandbox's user",
+    if (e->st.st_uid != f->uid || e->st.st_gid != f->gid)
+        return tracee_refuse(&f->tracee, err, "%s belongs to user %u and group %u, not to the process's user",
             e->path, e->st.st_uid, e->st.st_gid);
     if (S_ISCHR(e->st.st_mode) || S_ISBLK(e->st.st_mode))
         return tracee_refuse(&f->tracee, err, "%s is a device", e->path);
@@ -316,6 +316,8 @@ int freeze_tmp_files(struct freeze *f, struct error *err)
     t->root_fd = -1;
     if (descriptors_refuse_events(f, err) < 0)
         return -1;
+    if (f->request->host_tmp)
+        return read_umask(f, t, err);
     t->root_fd = openat(f->tracee.proc_fd, "root" TMP_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->root_fd < 0 && errno != ENOENT)
         return error_system(err, "cannot open /tmp of process %d", f->tracee.pid);

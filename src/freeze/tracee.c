@@ -81,9 +81,9 @@ static int wait_for_trap(pid_t tid, struct error *err)
     return error_set(err, ERROR_UNSUPPORTED, "thread %d gets signals faster than it can be stopped", tid);
 }
 
-static int stop_thread(pid_t tid, struct error *err)
+static int stop_thread(const struct tracee *t, pid_t tid, struct error *err)
 {
-    const unsigned long options = PTRACE_O_EXITKILL | PTRACE_O_SUSPEND_SECCOMP;
+    const unsigned long options = (t->kill_with_us ? PTRACE_O_EXITKILL : 0) | PTRACE_O_SUSPEND_SECCOMP;
     if (ptrace(PTRACE_SEIZE, tid, 0, options) < 0)
         return error_system(err, "cannot trace thread %d", tid);
     if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0)
@@ -105,7 +105,7 @@ static int add_thread(struct tracee *t, pid_t tid, struct error *err)
     char path[64];
     snprintf(path, sizeof path, "task/%d/status", tid);
     struct iovec registers = {&thread.registers, sizeof thread.registers};
-    if (stop_thread(tid, err) < 0 || read_inner_id(t, path, &thread.inner_tid, err) < 0)
+    if (stop_thread(t, tid, err) < 0 || read_inner_id(t, path, &thread.inner_tid, err) < 0)
         return -1;
     if (ptrace(PTRACE_GETREGSET, tid, 1 /* NT_PRSTATUS */, &registers) < 0)
         return error_system(err, "cannot read the registers of thread %d", tid);
@@ -214,14 +214,33 @@ static int open_process(struct tracee *t, struct error *err)
     return read_inner_id(t, "status", &t->inner_pid, err);
 }
 
-int tracee_stop(struct tracee *t, pid_t pid, struct error *err)
+int tracee_stop(struct tracee *t, pid_t pid, bool kill_with_us, struct error *err)
 {
-    *t = (struct tracee){.pid = pid, .pidfd = -1, .proc_fd = -1};
+    *t = (struct tracee){.pid = pid, .pidfd = -1, .proc_fd = -1, .kill_with_us = kill_with_us};
     if (open_process(t, err) == 0 && stop_all_threads(t, err) == 0 && refuse_children(t, err) == 0 &&
         find_syscall_instruction(t, err) == 0)
         return 0;
+    if (!kill_with_us)
+        tracee_release(t);
     tracee_close(t);
     return -1;
+}
+
+/* Registers and masks are the thread's own again after each call. A call that the stop interrupted is started
+ * again by the kernel, which finds its number and result as it left them. */
+void tracee_release(struct tracee *t)
+{
+    struct error ignored;
+    long result;
+    if (t->scratch != 0 && t->thread_count > 0)
+        (void)!tracee_call(t, &result, &ignored, SYS_munmap, t->scratch, SCRATCH_BYTES);
+    for (size_t i = 0; i < t->thread_count; i++)
+        ptrace(PTRACE_DETACH, t->threads[i].tid, 0, 0);
+}
+
+void tracee_kill(struct tracee *t)
+{
+    (void)syscall(SYS_pidfd_send_signal, t->pidfd, SIGKILL, NULL, 0);
 }
 
 void tracee_close(struct tracee *t)

@@ -26,11 +26,16 @@ struct tracee {
     uint64_t syscall_address; /* a `syscall` instruction inside the vDSO */
     uint64_t scratch;         /* a page of ours inside the process; 0 until it was asked for */
     char name[16];            /* comm, for error texts */
+    bool kill_with_us;
 };
 
 /* Stop every thread (also such as are being created meanwhile). Fails, with nothing left stopped, when the
- * process is gone, is a zombie, or has children (ERROR_UNSUPPORTED: process trees are not frozen yet). */
-MUST_CHECK int tracee_stop(struct tracee *t, pid_t pid, struct error *err);
+ * process is gone, is a zombie, or has children (ERROR_UNSUPPORTED: process trees are not frozen yet).
+ * `kill_with_us`: it dies when this process does. */
+MUST_CHECK int tracee_stop(struct tracee *t, pid_t pid, bool kill_with_us, struct error *err);
+/* Let it run on as if nothing had happened. */
+void tracee_release(struct tracee *t);
+void tracee_kill(struct tracee *t);
 /* Close our descriptors. The process stays stopped, and dies with the tracer. */
 void tracee_close(struct tracee *t);
 

@@ -66,6 +66,9 @@ enum plan_slot {
     PLAN_SLOT_CGROUP_0,       /* cgroup.procs files to enter; -1 where there are fewer */
     PLAN_SLOT_CGROUP_1,
     PLAN_SLOT_CGROUP_2,
+    PLAN_SLOT_STDIN, /* standard streams of programs outside Lambda: of whoever asked for the clone */
+    PLAN_SLOT_STDOUT,
+    PLAN_SLOT_STDERR,
     PLAN_SLOT_COUNT
 };
 

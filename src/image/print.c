@@ -12,8 +12,8 @@
 #define MEGABYTE 1048576.0
 #define TEXT_SHOWN 60
 
-static const char *const slot_names[PLAN_SLOT_COUNT] = {
-    "<sandbox init>", "<report>", "<log>", "<code mount>", "<cgroup 0>", "<cgroup 1>", "<cgroup 2>"};
+static const char *const slot_names[PLAN_SLOT_COUNT] = {"<sandbox init>", "<report>", "<log>", "<code mount>",
+    "<cgroup 0>", "<cgroup 1>", "<cgroup 2>", "<stdin>", "<stdout>", "<stderr>"};
 
 static void print_json_string(struct buffer *out, const char *s)
 {

@@ -202,8 +202,8 @@ static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent
         check_files(o->image, &err) < 0)
         fail_build(b, &err);
     prctl(PR_SET_NAME, "thaw-template");
-    if (arrange_descriptors(b, (int)o->image->descriptor_floor, &err) < 0 || drop_rights(o, &err) < 0 ||
-        die_with_parent(parent, &err) < 0)
+    if (arrange_descriptors(b, (int)o->image->descriptor_floor, &err) < 0 ||
+        (!o->keep_rights && drop_rights(o, &err) < 0) || die_with_parent(parent, &err) < 0)
         fail_build(b, &err);
     arena.control->control_fd = b->socket;
     arena.control->pages_fd = b->pages_read;

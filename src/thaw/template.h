@@ -5,6 +5,7 @@
 #include "image/image.h"
 
 #include <linux/filter.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -20,7 +21,8 @@ struct template_options {
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
     const char *code_path;
-    uid_t uid; /* the sandbox's user */
+    bool keep_rights; /* the template keeps the caller's user and capabilities: the plan says who the clones are */
+    uid_t uid; /* the sandbox's user; this and what follows only without keep_rights */
     gid_t gid;
     const struct sock_fprog *template_filter; /* attached in the template, and so inherited; NULL: none */
     const struct sock_fprog

@@ -1,0 +1,297 @@
+/* thaw process thaw. */
+#include "process/process.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "process/command.h"
+#include "process/folder.h"
+#include "thaw/template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STREAM_BYTES (1u << 20)
+
+/* Runs in the template's feeder. */
+static int stream_pages(void *context, int out, struct error *err)
+{
+    int pages = *(const int *)context;
+    CLEANUP_FREE uint8_t *chunk = xcalloc(1, STREAM_BYTES);
+    for (off_t at = 0;;) {
+        ssize_t got = pread(pages, chunk, STREAM_BYTES, at);
+        if (got < 0)
+            return error_system(err, "cannot read the pages");
+        if (got == 0)
+            return 0;
+        if (fd_write_all(out, chunk, (size_t)got, err) < 0)
+            return -1;
+        at += got;
+    }
+}
+
+/* ---- what cannot be there twice ---- */
+
+static int refuse_twice(const struct folder *f, const struct process_thaw_options *o, struct error *err)
+{
+    bool private = o->network == PROCESS_NETWORK_PRIVATE ||
+                   (o->network == PROCESS_NETWORK_AS_FROZEN && f->settings.private_network);
+    const struct image_process *root = f->image.processes;
+    for (uint32_t i = 0; !private && o->count > 1 && i < root->descriptor_count; i++) {
+        const struct image_descriptor *d = &root->descriptors[i];
+        if (strncmp(d->detail, "listens at ", 11) == 0)
+            return error_set(err, ERROR_UNSUPPORTED,
+                "%s: descriptor %d %s, and %u clones cannot all listen there: thaw one, or give each a "
+                "network of "
+                "its own with --network private",
+                f->settings.name, d->fd, d->detail, o->count);
+    }
+    return 0;
+}
+
+/* ---- building ---- */
+
+static int start_keepers(struct process_clones *c, const struct process_thaw_options *o,
+    const struct folder_settings *settings, struct error *err)
+{
+    const struct keeper_options about = {
+        .private_network = o->network == PROCESS_NETWORK_AS_FROZEN ? settings->private_network
+                                                                   : o->network == PROCESS_NETWORK_PRIVATE,
+        .private_tmp = settings->private_tmp,
+        .dies_with_us = o->wait,
+    };
+    for (unsigned i = 0; i < c->count; i++)
+        if (keeper_start(&c->keepers[i], &about, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int next_event(
+    struct template *t, enum template_event_kind wanted, struct template_event *event, struct error *err)
+{
+    struct pollfd wait = {template_fd(t), POLLIN, 0};
+    for (;;) {
+        *event = template_next(t);
+        if (event->kind == wanted)
+            return 0;
+        if (event->kind != TEMPLATE_NOTHING) {
+            *err = event->error;
+            return -1;
+        }
+        if (poll(&wait, 1, -1) < 0 && errno != EINTR)
+            return error_system(err, "cannot wait for the template");
+    }
+}
+
+static struct template *build(struct process_clones *c, struct folder *f, struct error *err)
+{
+    struct template_event ready;
+    const struct template_options about = {
+        .image = &f->image,
+        .stream_pages = stream_pages,
+        .stream_context = &f->pages_fd,
+        .init_pidfd = c->keepers[0].pidfd,
+        .code_tree_fd = -1,
+        .keep_rights = true,
+    };
+    struct template *t = template_start(&about, err);
+    if (t == NULL)
+        return NULL;
+    if (next_event(t, TEMPLATE_READY, &ready, err) == 0)
+        return t;
+    template_free(&t);
+    return NULL;
+}
+
+/* ---- clones ---- */
+
+static int read_report(const struct folder *f, struct process_clone *clone, int report, struct error *err)
+{
+    char text[400];
+    ssize_t got;
+    while ((got = read(report, &clone->report, sizeof clone->report)) < 0 && errno == EINTR)
+        ;
+    if (got != sizeof clone->report || clone->report.magic != PLAN_REPORT_MAGIC)
+        return error_set(err, ERROR_SYSTEM, "the clone of %s died before it was whole", f->settings.name);
+    if (clone->report.failed == 0)
+        return 0;
+    template_explain_failure(&f->image, &clone->report, text, sizeof text);
+    return error_set(err, ERROR_UNSUPPORTED, "%s cannot be thawed here: %s", f->settings.name, text);
+}
+
+static int make_clone(
+    struct process_clones *c, unsigned index, struct template *t, const struct folder *f, struct error *err)
+{
+    struct process_clone *clone = &c->list[index];
+    struct template_event event;
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return error_system(err, "cannot make a pipe");
+    CLEANUP_FD int report_read = pair[0];
+    CLEANUP_FD int report_write = pair[1];
+    struct template_clone_args args = {.cookie = index};
+    for (size_t i = 0; i < PLAN_SLOT_COUNT; i++)
+        args.slots[i] = -1;
+    args.slots[PLAN_SLOT_INIT_PIDFD] = c->keepers[index].pidfd;
+    args.slots[PLAN_SLOT_REPORT] = report_write;
+    for (int i = 0; i < 3; i++)
+        args.slots[PLAN_SLOT_STDIN + i] = i;
+    clone->asked_ns = clock_monotonic_ns();
+    if (template_clone(t, &args, err) < 0 || next_event(t, TEMPLATE_CLONED, &event, err) < 0)
+        return -1;
+    clone->pid = event.pid;
+    clone->pidfd = event.pidfd;
+    fd_close(&report_write);
+    if (keeper_attend(&c->keepers[index], clone->pidfd, err) < 0 ||
+        read_report(f, clone, report_read, err) < 0)
+        return -1;
+    clone->alive_ns = clock_monotonic_ns();
+    return 0;
+}
+
+static void kill_clones(struct process_clones *c)
+{
+    for (unsigned i = 0; i < c->count; i++)
+        if (c->list[i].pid > 0) {
+            kill(c->list[i].pid, SIGKILL);
+            waitpid(c->list[i].pid, NULL, 0);
+            c->list[i].pid = 0;
+        }
+    for (unsigned i = 0; i < c->count; i++)
+        keeper_stop(&c->keepers[i]);
+}
+
+/* Every standard stream must be there to be handed on. */
+static int open_missing_streams(struct error *err)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return error_system(err, "cannot open /dev/null as a standard stream");
+    return 0;
+}
+
+static int thaw_all(
+    struct process_clones *c, struct folder *f, const struct process_thaw_options *o, struct error *err)
+{
+    c->read_ns = clock_monotonic_ns();
+    if (image_check_machine(&f->image, err) < 0 || refuse_twice(f, o, err) < 0 ||
+        open_missing_streams(err) < 0 || start_keepers(c, o, &f->settings, err) < 0)
+        return -1;
+    for (int fd = 0; fd < 3; fd++)
+        c->stream_flags[fd] = fcntl(fd, F_GETFL);
+    c->prepared_ns = clock_monotonic_ns();
+    struct template *t = build(c, f, err);
+    if (t == NULL)
+        return -1;
+    c->built_ns = clock_monotonic_ns();
+    int result = 0;
+    for (unsigned i = 0; i < c->count && result == 0; i++)
+        result = make_clone(c, i, t, f, err);
+    pid_t template_process = template_pid(t);
+    template_free(&t);
+    while (waitpid(template_process, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return result;
+}
+
+int process_thaw(const struct process_thaw_options *o, struct process_clones *c, struct error *err)
+{
+    struct folder folder;
+    *c = (struct process_clones){.count = o->count, .began_ns = clock_monotonic_ns()};
+    c->list = xcalloc(o->count, sizeof *c->list);
+    c->keepers = xcalloc(o->count, sizeof *c->keepers);
+    for (unsigned i = 0; i < o->count; i++) {
+        c->list[i].pidfd = -1;
+        c->keepers[i] = KEEPER_NONE;
+    }
+    int result = folder_open(&folder, o->directory, err);
+    if (result == 0) {
+        memcpy(c->name, folder.settings.name, sizeof c->name);
+        c->page_bytes = folder.image.page_bytes;
+        result = thaw_all(c, &folder, o, err);
+    }
+    folder_free(&folder);
+    if (result < 0) {
+        kill_clones(c);
+        process_clones_free(c);
+    }
+    return result;
+}
+
+/* ---- their ends ---- */
+
+static void note_end(struct process_clone *clone)
+{
+    siginfo_t end = {0};
+    while (waitid(P_PIDFD, (id_t)clone->pidfd, &end, WEXITED) < 0 && errno == EINTR)
+        ;
+    clone->status = status_of(&end);
+    clone->ended = true;
+    fd_close(&clone->pidfd);
+}
+
+static int await_ends(struct process_clones *c, int signals, struct error *err)
+{
+    CLEANUP_FREE struct pollfd *waits = xcalloc(c->count + 1, sizeof *waits);
+    CLEANUP_FREE int *pidfds = xcalloc(c->count, sizeof *pidfds);
+    for (unsigned alive = c->count; alive > 0;) {
+        for (unsigned i = 0; i < c->count; i++) {
+            pidfds[i] = c->list[i].pidfd;
+            waits[i] = (struct pollfd){pidfds[i], POLLIN, 0};
+        }
+        waits[c->count] = (struct pollfd){signals, POLLIN, 0};
+        if (poll(waits, c->count + 1, -1) < 0 && errno != EINTR)
+            return error_system(err, "cannot wait for the clones");
+        if (waits[c->count].revents)
+            signals_pass(signals, pidfds, c->count);
+        for (unsigned i = 0; i < c->count; i++)
+            if (!c->list[i].ended && waits[i].revents) {
+                note_end(&c->list[i]);
+                alive--;
+            }
+    }
+    return 0;
+}
+
+int process_wait(struct process_clones *c, int *status, struct error *err)
+{
+    sigset_t before;
+    CLEANUP_FD int signals = signals_take(&before, err);
+    if (signals < 0)
+        return -1;
+    int result = await_ends(c, signals, err);
+    /* A clone that had its streams non-blocking has made ours so, which whoever started us does not expect. */
+    for (int fd = 0; fd < 3; fd++)
+        fcntl(fd, F_SETFL, c->stream_flags[fd]);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    *status = 0;
+    for (unsigned i = 0; i < c->count && *status == 0; i++)
+        *status = c->list[i].status;
+    return result;
+}
+
+void process_clones_free(struct process_clones *c)
+{
+    for (unsigned i = 0; c->list && i < c->count; i++) {
+        fd_close(&c->list[i].pidfd);
+        keeper_release(&c->keepers[i]);
+    }
+    free(steal_pointer(c->list));
+    free(steal_pointer(c->keepers));
+}
+
+int process_print(struct buffer *out, const char *directory, bool plan, bool json, struct error *err)
+{
+    struct folder folder;
+    int result = folder_open(&folder, directory, err);
+    if (result == 0)
+        image_print(out, &folder.image, plan, json);
+    folder_free(&folder);
+    return result;
+}
