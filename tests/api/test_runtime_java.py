@@ -236,6 +236,16 @@ def test_errors_of_a_clone(make):
     assert function.fail({"how": "bare"}, version)["errorType"] == "java.lang.NullPointerException"
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_classes_are_linked_before_the_snapshot_and_not_initialised(make, runtime):
+    function = make("app.Snap$Linked", runtime, snap_start=True)
+    version = function.publish()
+    for _ in range(2):
+        function.evict(version)
+        assert function.call(None, version) == [True, False, True]
+    assert function.call(None) == [False, False, True], "nothing is loaded ahead without a snapshot"
+
+
 def test_priming(make):
     function = make("app.Snap$Primed", files={"events.json": json.dumps([{"a": 1}, "bad", 2])}, snap_start=True,
                     Environment={"THAW_PRIME": "events.json"})

@@ -151,6 +151,32 @@ public class Snap {
         }
     }
 
+    /** Whether a class that only events use is loaded, and whether its code has run. */
+    public static class Linked implements RequestHandler<Object, List<Boolean>> {
+        private static boolean initialised;
+
+        static class Later {
+            static {
+                initialised = true;
+            }
+        }
+
+        @Override
+        public List<Boolean> handleRequest(Object event, Context context) {
+            try {
+                java.lang.reflect.Method find = ClassLoader.class.getDeclaredMethod("findLoadedClass", String.class);
+                find.setAccessible(true);
+                boolean loaded = find.invoke(Linked.class.getClassLoader(), "app.Snap$Linked$Later") != null;
+                List<Boolean> seen = new ArrayList<>(List.of(loaded, initialised));
+                new Later();
+                seen.add(initialised);
+                return seen;
+            } catch (ReflectiveOperationException e) {
+                throw new IllegalStateException(e);
+            }
+        }
+    }
+
     /** Says whether it was called before the snapshot. */
     public static class Primed implements RequestHandler<Object, List<Object>> {
         private final List<Object> events = new ArrayList<>();

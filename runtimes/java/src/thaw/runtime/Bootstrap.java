@@ -76,6 +76,7 @@ public final class Bootstrap {
      * an event, which saves each clone a round trip. Says whether the process is a unique clone already. */
     private static boolean freezeAndRestore(Handlers.Handler handler) throws Exception {
         prime(handler);
+        Classes.link(Thread.currentThread().getContextClassLoader());
         try {
             Core.getGlobalContext().beforeCheckpoint(null);
         } catch (Throwable e) {
