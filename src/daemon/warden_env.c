@@ -178,6 +178,8 @@ static void fill_slots(const struct env *env, int code_tree, int slots[PLAN_SLOT
 {
     int procs[SANDBOX_CGROUP_MAX];
     sandbox_cgroup_procs_fds(env->kit.sandbox, procs);
+    for (int i = 0; i < PLAN_SLOT_COUNT; i++)
+        slots[i] = -1;
     slots[PLAN_SLOT_INIT_PIDFD] = sandbox_init_pidfd(env->kit.sandbox);
     slots[PLAN_SLOT_REPORT] = env->kit.report_write;
     slots[PLAN_SLOT_LOG] = env->kit.log_write;
