@@ -37,6 +37,47 @@ install_java() {
     command -v mvn >/dev/null || install_packages maven
 }
 
+# What builds the official clients' tests and examples in Go, Rust and Node. What is in PATH will do, of any origin.
+install_clients() {
+    command -v go >/dev/null || install_packages golang-go
+    command -v cmake >/dev/null && command -v g++ >/dev/null && command -v make >/dev/null ||
+        install_packages cmake g++ make
+    command -v npm >/dev/null || install_packages npm
+    [ -f /usr/include/node/node_api.h ] || install_packages libnode-dev
+    install_cargo
+}
+
+# lambda_runtime wants Rust 1.84. Distributions whose `cargo` is older bring a newer one under another name: Debian 12
+# for its browsers (cargo-web), Ubuntu 24.04 one for each version (cargo-1.89), whose programs it names likewise.
+install_cargo() {
+    if cargo_will_do; then
+        return 0
+    fi
+    local name newest
+    apt-get update -qq
+    newest=$(apt-cache pkgnames cargo-1. | grep -E '^cargo-1\.[0-9]+$' | sort -t. -k2n | tail -1)
+    for name in cargo-web ${newest:+"$newest"} cargo; do
+        apt-cache policy "$name" 2>/dev/null | grep -q 'Candidate: [0-9]' || continue
+        install_packages "$name"
+        break
+    done
+    if [ "${name#cargo-1.}" != "$name" ]; then
+        mkdir -p build/bin
+        ln -sf "/usr/bin/$name" build/bin/cargo
+        ln -sf "/usr/bin/rustc-${name#cargo-}" build/bin/rustc
+        export PATH=$PWD/build/bin:$PATH
+    fi
+    cargo_will_do || fail "the Rust here is older than 1.84, and no package brings a newer one"
+}
+
+cargo_will_do() {
+    [ ! -x build/bin/cargo ] || export PATH=$PWD/build/bin:$PATH
+    local minor
+    command -v cargo >/dev/null || return 1
+    minor=$(cargo --version | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -ge 84 ]
+}
+
 # quietly LOG COMMAND...: run it with its output in LOG, which is shown only when it fails.
 quietly() {
     local log=$1

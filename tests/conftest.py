@@ -71,10 +71,11 @@ names = itertools.count(1)
 
 @pytest.fixture
 def make_function(request):
-    """make_function(source, ...) creates a Python function with a name of its own; deleted afterwards."""
+    """make_function(source, ...) creates a Python function with a name of its own; deleted afterwards. In place of the
+    source: files, {name: content}, or package, a zip."""
     made = []
 
-    def make(source=None, *, files=None, on=None, runtime=harness.PYTHON, handler="app.handler", snap_start=False,
+    def make(source=None, *, files=None, package=None, on=None, runtime=harness.PYTHON, handler="app.handler", snap_start=False,
              name=None, **more):
         daemon = on or request.getfixturevalue("server")
         client = daemon.client()
@@ -84,7 +85,7 @@ def make_function(request):
         if "Environment" in more:
             more["Environment"] = {"Variables": more["Environment"]}
         client.create_function(FunctionName=name, Runtime=runtime, Handler=handler, Role=harness.ROLE,
-                               Code={"ZipFile": harness.make_zip(files or {"app.py": source})}, **more)
+                               Code={"ZipFile": package or harness.make_zip(files or {"app.py": source})}, **more)
         function = harness.Function(daemon, client, name)
         made.append(function)
         client.get_waiter("function_active_v2").wait(FunctionName=name)

@@ -39,6 +39,12 @@ size_t front_spec_runtimes(struct front *front, const char **names)
     return front->runtime_count;
 }
 
+/* The function brings its own `bootstrap`. */
+static bool is_provided(const char *runtime)
+{
+    return strncmp(runtime, "provided", 8) == 0;
+}
+
 static void put_credentials(struct buffer *block, const struct front_env *env)
 {
     if (!env->builds) {
@@ -69,7 +75,10 @@ static void put_reserved(struct front *front, const struct front_env *env, struc
     front_spec_put_pair(block, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory);
     front_spec_put_pair(block, "AWS_LAMBDA_INITIALIZATION_TYPE", env->builds ? "snap-start" : "on-demand");
     front_spec_put_pair(block, "AWS_LAMBDA_RUNTIME_API", api);
-    if (!env->builds) { /* a clone would bring the names of the environment that was frozen */
+    /* As on Lambda, a managed runtime does not see them with SnapStart: a clone would bring the names of the
+     * environment that was frozen. A program of the function's own gets just those, as the official client for
+     * Node answers no event without. */
+    if (!env->builds || is_provided(config->runtime)) {
         front_spec_put_pair(block, "AWS_LAMBDA_LOG_GROUP_NAME", config->log_group);
         front_spec_put_pair(block, "AWS_LAMBDA_LOG_STREAM_NAME", logs_stream_name(env->log));
     }
@@ -103,7 +112,7 @@ int front_spec_fill(struct front *front, const struct front_env *env, struct buf
 {
     const struct catalog_config *config = &env->version->function->config;
     const struct catalog_map *set = &config->environment;
-    bool provided = strncmp(config->runtime, "provided", 8) == 0;
+    bool provided = is_provided(config->runtime);
     const struct front_runtime *runtime =
         front_runtimes_get(front->runtimes, front->runtime_count, config->runtime);
     if (!provided && runtime == NULL)

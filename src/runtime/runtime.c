@@ -25,7 +25,8 @@
  *    nothing was parked: then the next `next` gets it.
  * 3. A response, an error or a too long response is told to the owner at most once for each event, with the
  *    event's own id, and the state has left Running before the owner hears of it.
- * 4. After a callback the endpoint may be gone: only the exchange (see http.h) is touched after one. */
+ * 4. After a callback the endpoint may be gone: only the exchange (see http.h) is touched after one.
+ * 5. Reports of errors that end the environment are answered before the owner hears of them. */
 #include "runtime/runtime.h"
 
 #include "base/limits.h"
@@ -399,6 +400,20 @@ static void handle_invocation_error(
     reply_accepted(exchange);
 }
 
+/* Accepted before the owner hears of it: the owner ends the environment, and a client that finds its connection
+ * closed in place of the answer would write of a second failure into the log. */
+static void accept_final_error(struct runtime_endpoint *endpoint, struct http_exchange *exchange,
+    void (*tell)(void *context, struct bytes body, const char *error_type))
+{
+    CLEANUP_BUFFER struct buffer body = {0};
+    struct bytes sent = http_body(exchange);
+    buffer_append(&body, sent.data, sent.len);
+    char type[RUNTIME_ERROR_TYPE_BYTES];
+    snprintf(type, sizeof type, "%s", error_type_of(exchange));
+    reply_accepted(exchange);
+    tell(endpoint->context, (struct bytes){body.data, body.len}, type);
+}
+
 static void handle_restore_error(struct runtime_endpoint *endpoint, struct http_exchange *exchange)
 {
     if (endpoint->state != RESTORING) {
@@ -406,8 +421,7 @@ static void handle_restore_error(struct runtime_endpoint *endpoint, struct http_
         return;
     }
     endpoint->state = RESTORE_ERROR;
-    endpoint->callbacks->restore_error(endpoint->context, http_body(exchange), error_type_of(exchange));
-    reply_accepted(exchange);
+    accept_final_error(endpoint, exchange, endpoint->callbacks->restore_error);
 }
 
 static void handle_init_error(struct runtime_endpoint *endpoint, struct http_exchange *exchange)
@@ -423,8 +437,7 @@ static void handle_init_error(struct runtime_endpoint *endpoint, struct http_exc
         return;
     }
     endpoint->state = INIT_ERROR;
-    endpoint->callbacks->init_error(endpoint->context, http_body(exchange), error_type_of(exchange));
-    reply_accepted(exchange);
+    accept_final_error(endpoint, exchange, endpoint->callbacks->init_error);
 }
 
 /* Compares in a time that depends on the lengths only. */
