@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -147,8 +148,8 @@ int arena_code_tree(const char *folder, struct error *err)
     return fd;
 }
 
-static void __attribute__((noreturn))
-run_command(const struct arena *arena, char *const argv[], int code_tree, int log_fd)
+static void __attribute__((noreturn)) run_command(
+    const struct arena *arena, char *const argv[], int code_tree, int log_fd, const struct sock_fprog *filter)
 {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", ARENA_CODE_PATH, argv[0]);
@@ -169,20 +170,22 @@ run_command(const struct arena *arena, char *const argv[], int code_tree, int lo
     dup2(log_copy, 1);
     dup2(log_copy, 2);
     syscall(SYS_close_range, 3u, ~0u, 0);
+    if (filter && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, filter) < 0)
+        _exit(122);
     char *const environment[] = {(char *)"PATH=/usr/bin", (char *)"LANG=C.UTF-8", NULL};
     execve(argv[0][0] == '/' ? argv[0] : path, argv, environment);
     _exit(121);
 }
 
-int arena_spawn(
-    const struct arena *arena, char *const argv[], int code_tree, int log_fd, pid_t *pid, struct error *err)
+int arena_spawn(const struct arena *arena, char *const argv[], int code_tree, int log_fd,
+    const struct sock_fprog *filter, pid_t *pid, struct error *err)
 {
     CLEANUP_FD int own = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (own < 0 || setns(arena->init_pidfd, CLONE_NEWPID) < 0)
         return error_system(err, "cannot enter the arena");
     *pid = fork();
     if (*pid == 0)
-        run_command(arena, argv, code_tree, log_fd);
+        run_command(arena, argv, code_tree, log_fd, filter);
     if (setns(own, CLONE_NEWPID) < 0)
         return error_system(err, "cannot leave the arena");
     if (*pid < 0)

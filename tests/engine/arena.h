@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 
+#include <linux/filter.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -23,6 +24,6 @@ MUST_CHECK int arena_start(struct arena *arena, struct error *err);
 void arena_stop(struct arena *arena);
 /* A detached mount of a folder, to be attached once at ARENA_CODE_PATH. */
 MUST_CHECK int arena_code_tree(const char *folder, struct error *err);
-/* Run ARENA_CODE_PATH/<argv[0]> inside, as our own child; stdout and stderr go to log_fd. */
-MUST_CHECK int arena_spawn(
-    const struct arena *arena, char *const argv[], int code_tree, int log_fd, pid_t *pid, struct error *err);
+/* Run ARENA_CODE_PATH/<argv[0]> inside, as our own child; stdout and stderr go to log_fd; under `filter`, if not NULL. */
+MUST_CHECK int arena_spawn(const struct arena *arena, char *const argv[], int code_tree, int log_fd,
+    const struct sock_fprog *filter, pid_t *pid, struct error *err);

@@ -50,6 +50,17 @@ void test_barrier(void)
     read_answer(answer, sizeof answer);
 }
 
+void test_unique(const void *bytes, size_t len)
+{
+    char request[512] = "GET /unique/", answer[512];
+    CHECK(len <= 64);
+    for (size_t i = 0; i < len; i++)
+        snprintf(request + 12 + 2 * i, 3, "%02x", ((const unsigned char *)bytes)[i]);
+    strcat(request, " HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n\r\n");
+    send_text(request);
+    read_answer(answer, sizeof answer);
+}
+
 pid_t test_gettid(void)
 {
     return (pid_t)syscall(SYS_gettid);

@@ -21,6 +21,8 @@ extern int test_connection;  /* the descriptor of the connection to the harness 
 
 /* After the freeze point: returns when all clones that are alive have come here. */
 void test_barrier(void);
+/* The same; and it fails the test when two clones bring the same bytes (at most 64). */
+void test_unique(const void *bytes, size_t len);
 
 /* Until thread `tid` of this process sleeps in system call `number` (-1: any). */
 void test_wait_blocked(pid_t tid, long number);

@@ -39,6 +39,8 @@ struct options {
     int clones;
     bool one_by_one; /* the next clone starts when the one before has ended */
     bool early;      /* answer before the freeze */
+    bool stopped;    /* send SIGSTOP before the freeze */
+    bool sandboxed;  /* the original too runs under the sandbox's system call filter */
     bool print_plan, timings;
     bool filtered;          /* clones run under the sandbox's system call filter */
     uint64_t older_seconds; /* pretend that the machine of the freeze had been up for longer than this one */
@@ -147,7 +149,11 @@ static void original_start(struct original *o)
     MUST_OR(code_tree, err, "code");
     MUST(pipe2(pipe_fds, O_CLOEXEC), "pipe");
     MUST(fchown(pipe_fds[1], ARENA_UID, ARENA_GID), "fchown"); /* so that it can open /dev/stdout */
-    MUST_OR(arena_spawn(&o->arena, options.argv, code_tree, pipe_fds[1], &o->pid, &err), err, "spawn");
+    const struct sock_fprog *filter = options.sandboxed ? sandbox_filter_full(&err) : NULL;
+    if (options.sandboxed && !filter)
+        fail("the filter", err.text);
+    MUST_OR(
+        arena_spawn(&o->arena, options.argv, code_tree, pipe_fds[1], filter, &o->pid, &err), err, "spawn");
     close(code_tree);
     close(pipe_fds[1]);
     o->log = pipe_fds[0];
@@ -175,6 +181,15 @@ static void answer_early(const struct original *o)
     }
 }
 
+static void stop_original(const struct original *o)
+{
+    int status;
+    MUST(kill(o->pid, SIGSTOP), "kill");
+    MUST(waitpid(o->pid, &status, WUNTRACED), "waitpid");
+    if (!WIFSTOPPED(status))
+        fail("the program", "did not stop");
+}
+
 static int put_pages(void *context, const void *data, size_t len, struct error *err)
 {
     return fd_write_all(*(const int *)context, data, len, err);
@@ -193,6 +208,7 @@ static void __attribute__((noreturn)) freeze_worker(const struct original *o, in
         .code_path = ARENA_CODE_PATH,
         .uid = ARENA_UID,
         .gid = ARENA_GID,
+        .filter_count = options.sandboxed,
         .log_fd = o->log,
         .put_pages = put_pages,
         .put_context = &pages,
@@ -384,8 +400,27 @@ static void clone_answer(struct clone *c, int index)
         printf("# clone %d: %s\n", index, err.text);
 }
 
+/* What the clones said that no two of them may say. */
+static void note_unique(int index, const char *request, size_t len)
+{
+    static struct {
+        char text[256];
+        int index;
+    } said[CLONES_MAX * 16];
+    static size_t count;
+    if (len < 12 || strncmp(request, "GET /unique/", 12) != 0)
+        return;
+    if (count == countof(said) || len >= sizeof said->text)
+        fail("a clone", "says too much");
+    for (size_t i = 0; i < count; i++)
+        if (said[i].index != index && strncmp(said[i].text, request, len) == 0)
+            fail("two clones have the same", request);
+    snprintf(said[count].text, sizeof said->text, "%.*s", (int)len, request);
+    said[count++].index = index;
+}
+
 /* Reads what comes from one clone: output, the barrier's request, its end. */
-static void clone_serve(struct clone *c, const struct pollfd *log, const struct pollfd *connection)
+static void clone_serve(struct clone *c, int index, const struct pollfd *log, const struct pollfd *connection)
 {
     char text[4096];
     if (log->revents) {
@@ -396,7 +431,9 @@ static void clone_serve(struct clone *c, const struct pollfd *log, const struct 
             fd_close(&c->log);
     }
     if (connection->revents) {
-        c->waiting = read_request(c->connection, text, sizeof text) > 0;
+        size_t len = read_request(c->connection, text, sizeof text);
+        note_unique(index, text, len);
+        c->waiting = len > 0;
         if (!c->waiting)
             fd_close(&c->connection);
     }
@@ -428,7 +465,7 @@ static void clones_finish(struct clone *clones, int count, int first_index)
         MUST(poll(waits, (nfds_t)(2 * count), -1), "poll");
         for (int i = 0; i < count; i++)
             if (!clones[i].done)
-                clone_serve(&clones[i], &waits[2 * i], &waits[2 * i + 1]);
+                clone_serve(&clones[i], first_index + i, &waits[2 * i], &waits[2 * i + 1]);
     }
 }
 
@@ -474,9 +511,10 @@ static void read_options(int argc, char **argv)
         {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
         {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
         {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'},
-        {"early", no_argument, NULL, 'e'}, {"older", required_argument, NULL, 'o'}, {NULL, 0, NULL, 0}};
+        {"early", no_argument, NULL, 'e'}, {"older", required_argument, NULL, 'o'},
+        {"stopped", no_argument, NULL, 'S'}, {"sandboxed", no_argument, NULL, 'b'}, {NULL, 0, NULL, 0}};
     int letter;
-    while ((letter = getopt_long(argc, argv, "+f:r:n:o:1ptse", known, NULL)) >= 0) {
+    while ((letter = getopt_long(argc, argv, "+f:r:n:o:1ptseSb", known, NULL)) >= 0) {
         switch (letter) {
         case 'f':
             options.folder = optarg;
@@ -502,6 +540,12 @@ static void read_options(int argc, char **argv)
         case 'e':
             options.early = true;
             break;
+        case 'S':
+            options.stopped = true;
+            break;
+        case 'b':
+            options.sandboxed = true;
+            break;
         case 's':
             options.filtered = true;
             break;
@@ -513,7 +557,8 @@ static void read_options(int argc, char **argv)
     if (!options.folder || optind == argc || options.clones < 1 || options.clones > CLONES_MAX) {
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
-            "[--timings] [--filtered] [--early] [--older SECONDS] PROGRAM [ARGUMENT...]\n");
+            "[--timings] [--filtered] [--early] [--stopped] [--sandboxed] [--older SECONDS] PROGRAM "
+            "[ARGUMENT...]\n");
         exit(2);
     }
 }
@@ -536,6 +581,8 @@ int main(int argc, char **argv)
     original_start(&original);
     if (options.early)
         answer_early(&original);
+    if (options.stopped)
+        stop_original(&original);
     bool frozen = original_freeze(&original, &manifest, pages);
     if (!frozen)
         buffer_append(&manifest, "", 1);
