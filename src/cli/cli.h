@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+#define CLI_DEFAULT_ENDPOINT "http://127.0.0.1:8429"
+
 enum cli_exit {
     CLI_OK = 0,
     CLI_FAILED = 1,         /* it was tried and did not work; for doctor: something needed is missing */
@@ -28,7 +30,7 @@ struct cli_command {
 };
 
 extern const struct cli_command command_doctor, command_functions, command_invoke, command_logs,
-    command_evict, command_inspect, command_bench, command_runtimes, command_process;
+    command_evict, command_inspect, command_bench, command_runtimes, command_process, command_deploy;
 
 /* "NAME[:VERSION]" or a whole function ARN. `version` is NULL when none was given. Both malloc'ed. */
 struct cli_target {

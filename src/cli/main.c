@@ -7,17 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_ENDPOINT "http://127.0.0.1:8429"
-
 static const struct cli_command *const commands[] = {
     &command_doctor,
+    &command_runtimes,
+    &command_deploy,
     &command_functions,
     &command_invoke,
     &command_logs,
     &command_evict,
     &command_inspect,
     &command_bench,
-    &command_runtimes,
     &command_process,
 };
 
@@ -32,14 +31,15 @@ static void print_overview(FILE *out)
         out);
     for (size_t i = 0; i < countof(commands); i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("\n"
-          "The server is found by --endpoint, else the environment variable THAW_ENDPOINT, "
-          "else\n" DEFAULT_ENDPOINT
-          ". Functions are created with the AWS CLI or any AWS SDK, pointed at the same address:\n"
-          "  aws --endpoint-url " DEFAULT_ENDPOINT " lambda create-function ...\n"
-          "\n"
-          "'thaw COMMAND --help' tells more about a command.\n"
-          "exit status: 0 done, 1 failed, 2 wrong usage, 3 the invoked function returned an error\n",
+    fputs(
+        "\n"
+        "The server is found by --endpoint, else the environment variable THAW_ENDPOINT, "
+        "else\n" CLI_DEFAULT_ENDPOINT
+        ". Functions are created with thaw deploy, the AWS CLI or any AWS SDK, pointed at the same address:\n"
+        "  aws --endpoint-url " CLI_DEFAULT_ENDPOINT " lambda create-function ...\n"
+        "\n"
+        "'thaw COMMAND --help' tells more about a command.\n"
+        "exit status: 0 done, 1 failed, 2 wrong usage, 3 the invoked function returned an error\n",
         out);
 }
 
@@ -114,11 +114,11 @@ int main(int argc, char **argv)
 {
     const char *from_environment = getenv("THAW_ENDPOINT");
     struct cli_options options = {
-        .endpoint = from_environment && *from_environment ? from_environment : DEFAULT_ENDPOINT};
+        .endpoint = from_environment && *from_environment ? from_environment : CLI_DEFAULT_ENDPOINT};
     bool help = false;
     int count = take_common_options(&options, &help, argc - 1, argv + 1);
     if (count < 0) {
-        fputs("thaw: --endpoint needs a URL after it, like " DEFAULT_ENDPOINT "\n", stderr);
+        fputs("thaw: --endpoint needs a URL after it, like " CLI_DEFAULT_ENDPOINT "\n", stderr);
         return CLI_USAGE;
     }
     char **rest = argv + 1;

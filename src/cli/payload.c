@@ -31,9 +31,25 @@ int payload_read(struct buffer *out, const char *text, struct error *err)
     return 0;
 }
 
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void base64_encode(struct buffer *out, struct bytes data)
+{
+    buffer_append_zeros(out, (data.len + 2) / 3 * 4);
+    uint8_t *to = out->data + out->len - (data.len + 2) / 3 * 4;
+    for (size_t i = 0; i < data.len; i += 3) {
+        uint32_t bits = (uint32_t)data.data[i] << 16;
+        bits |= i + 1 < data.len ? (uint32_t)data.data[i + 1] << 8 : 0;
+        bits |= i + 2 < data.len ? data.data[i + 2] : 0;
+        *to++ = (uint8_t)digits[bits >> 18];
+        *to++ = (uint8_t)digits[bits >> 12 & 63];
+        *to++ = (uint8_t)(i + 1 < data.len ? digits[bits >> 6 & 63] : '=');
+        *to++ = (uint8_t)(i + 2 < data.len ? digits[bits & 63] : '=');
+    }
+}
+
 void base64_decode(struct buffer *out, const char *text)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint32_t bits = 0;
     int count = 0;
     for (; *text; text++) {

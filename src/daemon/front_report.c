@@ -41,7 +41,8 @@ static uint64_t init_ns(const struct front_env *env)
     uint64_t began_ns = env->stamp_ns[WIRE_STAMP_FORKED];
     uint64_t all_ns =
         since(env->ready_ns ? env->ready_ns : clock_monotonic_ns(), began_ns ? began_ns : env->started_ns);
-    return since(all_ns, front_prime_spent_ns(env)); /* events tell their own time */
+    uint64_t primed_ns = front_prime_spent_ns(env); /* events tell their own time */
+    return all_ns > primed_ns ? all_ns - primed_ns : 0;
 }
 
 static uint64_t restore_ns(const struct front_env *env)

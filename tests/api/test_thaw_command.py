@@ -124,7 +124,7 @@ def test_wrong_usage(server, arguments, code, says):
 
 def test_help(server):
     assert "commands:" in server.thaw("--help").stdout
-    for command in ["doctor", "functions", "invoke", "logs", "evict", "inspect", "bench", "runtimes"]:
+    for command in ["doctor", "functions", "invoke", "logs", "evict", "inspect", "bench", "runtimes", "deploy"]:
         text = server.thaw(command, "--help").stdout
         assert text.startswith(f"usage: thaw {command}") and "example" in text
     assert server.thaw("--version").stdout.startswith("thaw ")
