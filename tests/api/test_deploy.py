@@ -76,25 +76,13 @@ def test_priming(deploy, tmp_path):
     assert third["primed"] and deploy.function.call("x", third["version"])["calls"] == 4
 
 
-BOOTSTRAP = f"""#!/usr/bin/{harness.PYTHON}
-import http.client, os
-api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-while True:
-    api.request("GET", "/2018-06-01/runtime/invocation/next")
-    reply = api.getresponse()
-    body, id = reply.read(), reply.headers["Lambda-Runtime-Aws-Request-Id"]
-    api.request("POST", f"/2018-06-01/runtime/invocation/{{id}}/response", body)
-    api.getresponse().read()
-"""
-
-
 @pytest.mark.parametrize("files, path, runtime, handler", [
     ({"lambda_function.py": "lambda_handler = lambda event, context: event\n"}, "", "python", "lambda_function.lambda_handler"),
     ({"shop.py": "def handler(event, context):\n    return event\n"}, "shop.py", "python", "shop.handler"),
     ({"index.mjs": "export const handler = async (event) => event;\n", "other.js": ""}, "", "nodejs", "index.handler"),
     ({"pets.js": "exports.handler = async (event) => event;\n"}, "", "nodejs", "pets.handler"),
     ({"app.rb": "def handler(event:, context:)\n  event\nend\n"}, "", "ruby", "app.handler"),
-    ({"bootstrap": BOOTSTRAP}, "", "provided.al2023", "bootstrap"),
+    ({"bootstrap": harness.ECHO_BOOTSTRAP}, "", "provided.al2023", "bootstrap"),
 ])
 def test_guesses(deploy, tmp_path, files, path, runtime, handler):
     write(tmp_path, files)
@@ -181,7 +169,7 @@ def test_wrong(deploy, tmp_path, files, arguments, code, says):
 
 
 def test_a_bootstrap_that_cannot_be_run(deploy, tmp_path):
-    write(tmp_path, {"bootstrap": BOOTSTRAP})
+    write(tmp_path, {"bootstrap": harness.ECHO_BOOTSTRAP})
     (tmp_path / "bootstrap").chmod(0o644)
     done = deploy(tmp_path, check=False)
     assert done.returncode == 1 and "chmod +x bootstrap" in done.stderr
