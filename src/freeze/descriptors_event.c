@@ -111,6 +111,11 @@ static uint64_t process_clock_ns(struct descriptors *d, uint64_t clock)
     return now;
 }
 
+static bool is_set(const struct timespec *time)
+{
+    return time->tv_sec != 0 || time->tv_nsec != 0;
+}
+
 /* A timer that was set to a moment fires at that moment; fdinfo tells how far it was away. */
 static int read_timer(
     struct descriptors *d, const struct description *o, struct timer_state *s, struct error *err)
@@ -121,8 +126,10 @@ static int read_timer(
         !read_time(o, "it_value:", &s->value.it_value) ||
         !read_time(o, "it_interval:", &s->value.it_interval))
         return not_understood(d, o, err);
-    bool armed = s->value.it_value.tv_sec != 0 || s->value.it_value.tv_nsec != 0;
-    if (!armed)
+    /* A periodic one that has fired and was not read since is not armed: reading it would start it again. */
+    if (s->ticks > 0 && is_set(&s->value.it_interval) && !is_set(&s->value.it_value))
+        s->value.it_value = s->value.it_interval;
+    if (!is_set(&s->value.it_value))
         s->settime_flags = 0;
     if (!(s->settime_flags & TFD_TIMER_ABSTIME))
         return 0;
