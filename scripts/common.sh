@@ -78,6 +78,17 @@ cargo_will_do() {
     [ "${minor:-0}" -ge 84 ]
 }
 
+# The .NET runtime's tests need any .NET from 8 on with its C# compiler. Debian has none: then one comes from npm's registry,
+# by the help of a package in the tests' Python (so prepare_venv is to be called before).
+install_dotnet() {
+    if [ -z "$(ls /usr/{lib,share,lib64,local/share,local/lib}/dotnet/sdk/*/Roslyn/bincore/csc.dll 2>/dev/null)" ]; then
+        command -v npm >/dev/null || install_packages npm
+        say "fetching a .NET into /usr/local/lib/dotnet"
+        quietly build/dotnet.log tests/dotnet/install.sh /usr/local/lib/dotnet build/venv/bin/python
+    fi
+    runtimes/dotnet/build.sh
+}
+
 # quietly LOG COMMAND...: run it with its output in LOG, which is shown only when it fails.
 quietly() {
     local log=$1
@@ -108,6 +119,7 @@ build_into() {
     [ runtimes/node/unique.node -nt runtimes/node/unique.c ] ||
         cc -std=c17 -Wall -Wextra -O2 -shared -fPIC -o runtimes/node/unique.node runtimes/node/unique.c
     runtimes/java/build.sh # nothing, where there is no JDK
+    runtimes/dotnet/build.sh # nothing, where there is no .NET SDK
     # Functions see the bootstrap read-only, so what compiling it takes would be lost at every cold start.
     for python in /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9]; do
         [ ! -x "$python" ] || "$python" -m compileall -q runtimes/python

@@ -21,6 +21,7 @@ struct front_runtime_family {
         const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
     void (*put_variables)(
         const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
+    bool wraps_itself; /* its command obeys AWS_LAMBDA_EXEC_WRAPPER when it knows what is to be started */
 };
 
 /* Whether the program that was written into runtime->program is there. */
@@ -131,6 +132,7 @@ static const struct front_runtime_family FAMILIES[] = {
     {"nodejs", ".x", 18, 40, front_node_find, front_node_put_command, front_node_put_variables},
     {"ruby3.", "", 0, 30, find_ruby, put_ruby_command, put_ruby_variables},
     {"java", "", 11, 40, front_java_find, front_java_put_command, front_java_put_variables},
+    {"dotnet", "", 8, 30, front_dotnet_find, front_dotnet_put_command, front_dotnet_put_variables, true},
 };
 
 size_t front_runtimes_find(struct front_runtime *found, size_t max)
@@ -164,7 +166,7 @@ void front_runtimes_put_command(
     const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
 {
     /* The user's own program starts the runtime in our place, with our command line as its arguments. */
-    if (catalog_map_get(&config->environment, "AWS_LAMBDA_EXEC_WRAPPER")) {
+    if (!runtime->family->wraps_itself && catalog_map_get(&config->environment, "AWS_LAMBDA_EXEC_WRAPPER")) {
         front_spec_put(argv, "/bin/sh");
         front_spec_put(argv, RUNTIME_DIR "/exec-wrapper.sh");
     }

@@ -64,3 +64,10 @@ void front_java_put_command(
     const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
 void front_java_put_variables(
     const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
+
+/* The .NET family, a row of the table. Its program is ROOT/dotnet of the first .NET below /usr that has the version. */
+bool front_dotnet_find(struct front_runtime *runtime);
+void front_dotnet_put_command(
+    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_dotnet_put_variables(
+    const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);

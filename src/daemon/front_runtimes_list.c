@@ -25,8 +25,8 @@ static const struct {
     {"java17", "openjdk-17-jdk-headless (Debian 12, Ubuntu)"},
     {"java21", "openjdk-21-jdk-headless (Debian 13, Ubuntu), or temurin-21-jdk (packages.adoptium.net)"},
     {"java25", "openjdk-25-jdk-headless (Ubuntu 25.10), or temurin-25-jdk (packages.adoptium.net)"},
-    {"dotnet8", "dotnet-runtime-8.0 (Ubuntu; on Debian from packages.microsoft.com)"},
-    {"dotnet10", "dotnet-runtime-10.0 (Ubuntu 25.10; on Debian from packages.microsoft.com)"},
+    {"dotnet8", "dotnet-sdk-8.0 (Ubuntu; on Debian from packages.microsoft.com), then build thaw again"},
+    {"dotnet10", "dotnet-sdk-10.0 (Ubuntu; on Debian from packages.microsoft.com), then build thaw again"},
 };
 
 static const char *const PROVIDED[] = {"provided.al2023", "provided.al2", "provided"};
