@@ -1,5 +1,5 @@
 /* Who a process is: users, groups, capabilities, secure bits, no-new-privileges. */
-#include "freeze/parts.h"
+#include "freeze/family.h"
 
 #include "base/fd.h"
 
@@ -131,6 +131,19 @@ static int check_sandboxed(const struct freeze *f, const struct credentials *c, 
     return 0;
 }
 
+/* The root takes its identity before it forks the others, who keep it. */
+static int check_like_root(const struct freeze *f, const struct buffer *status, struct error *err)
+{
+    CLEANUP_BUFFER struct buffer root = {0};
+    if (read_status(&f->family->freezes[0], "status", &root, err) < 0)
+        return -1;
+    for (size_t i = 0; i < countof(lines); i++)
+        if (!same_line(status, &root, lines[i]))
+            return tracee_refuse(
+                &f->tracee, err, "it is another user or has other rights (%s) than its root", lines[i] + 1);
+    return 0;
+}
+
 int freeze_credentials(struct freeze *f, struct error *err)
 {
     CLEANUP_BUFFER struct buffer status = {0};
@@ -158,8 +171,11 @@ int freeze_credentials(struct freeze *f, struct error *err)
     }
     if (tracee_ask(&f->tracee, &c->secure_bits, err, SYS_prctl, PR_GET_SECUREBITS, 0) < 0)
         return -1;
-    plan_identity(f, c, &status);
-    return 0;
+    if (f == &f->family->freezes[0]) {
+        plan_identity(f, c, &status);
+        return 0;
+    }
+    return check_like_root(f, &status, err);
 }
 
 void freeze_thread_rights(struct freeze *f, struct plan *plan)

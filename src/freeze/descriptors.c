@@ -1,4 +1,5 @@
 #include "freeze/descriptors.h"
+#include "freeze/family.h"
 
 #include "base/bytes.h"
 #include "base/fd.h"
@@ -216,8 +217,13 @@ void descriptors_set_flags(struct descriptors *d, const struct description *o, i
 
 const char *descriptors_info_line(const struct description *o, const char *key, size_t n)
 {
+    return descriptors_text_line(&o->info, key, n);
+}
+
+const char *descriptors_text_line(const struct buffer *info, const char *key, size_t n)
+{
     size_t len = strlen(key);
-    const char *line = (const char *)o->info.data;
+    const char *line = (const char *)info->data;
     while (line && *line) {
         if (strncmp(line, key, len) == 0 && n-- == 0)
             return line + len;
@@ -236,13 +242,18 @@ bool descriptors_info_number(const struct description *o, const char *key, int b
     return true;
 }
 
-struct description *descriptors_find_fd(struct descriptors *d, int fd)
+struct description *descriptors_find_fd(struct descriptors *d, const struct freeze *who, int fd)
 {
     for (size_t i = 0; i < d->count; i++)
-        for (size_t k = 0; k < d->list[i].fd_count; k++)
-            if (d->list[i].fds[k] == fd)
+        for (size_t k = 0; k < d->list[i].holding_count; k++)
+            if (d->list[i].holdings[k].fd == fd && d->list[i].holdings[k].who == who)
                 return &d->list[i];
     return NULL;
+}
+
+int descriptors_shown_fd(const struct description *o)
+{
+    return o->holding_count > 0 ? o->holdings[0].fd : -1;
 }
 
 struct description *descriptors_find_copy(struct descriptors *d, int copy)
@@ -265,22 +276,29 @@ int descriptors_refuse(
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return tracee_refuse(
-        &d->f->tracee, err, "descriptor %d (%s) %s", o->fd_count > 0 ? o->fds[0] : -1, o->link, text);
+    const struct freeze *who = o->holding_count > 0 ? o->holdings[0].who : d->f;
+    return tracee_refuse(&who->tracee, err, "descriptor %d (%s) %s", descriptors_shown_fd(o), o->link, text);
 }
 
 void descriptors_note(struct descriptors *d, const struct description *o, const char *format, ...)
 {
+    (void)d;
     char text[512];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    for (size_t i = 0; i < o->fd_count; i++) {
+    const struct holding *first = o->holdings;
+    for (size_t i = 0; i < o->holding_count; i++) {
+        const struct holding *h = &o->holdings[i];
+        struct image_process *process = h->who->process;
         if (i == 0)
-            image_note_descriptor(d->f->process, o->fds[i], o->kind->name, "%s", text);
+            image_note_descriptor(process, h->fd, o->kind->name, "%s", text);
+        else if (h->who == first->who)
+            image_note_descriptor(process, h->fd, o->kind->name, "the same as %d", first->fd);
         else
-            image_note_descriptor(d->f->process, o->fds[i], o->kind->name, "the same as %d", o->fds[0]);
+            image_note_descriptor(process, h->fd, o->kind->name, "the same as %d of process %d", first->fd,
+                first->who->process->pid);
     }
 }
 
@@ -290,12 +308,12 @@ static int compare_numbers(const void *a, const void *b)
 }
 
 /* The process's descriptor numbers, ascending. */
-static int list_numbers(struct descriptors *d, int **numbers, size_t *count, struct error *err)
+static int list_numbers(const struct freeze *f, int **numbers, size_t *count, struct error *err)
 {
-    int fd = openat(d->f->tracee.proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(f->tracee.proc_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     if (!folder)
-        return error_system(err, "cannot list the descriptors of process %d", d->f->tracee.pid);
+        return error_system(err, "cannot list the descriptors of process %d", f->tracee.pid);
     for (struct dirent *entry; (entry = readdir(folder));) {
         if (entry->d_name[0] == '.')
             continue;
@@ -305,25 +323,21 @@ static int list_numbers(struct descriptors *d, int **numbers, size_t *count, str
     closedir(folder);
     if (*count > 0)
         qsort(*numbers, *count, sizeof **numbers, compare_numbers);
-    if (*count > 0 && (*numbers)[*count - 1] + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
-        return tracee_refuse(&d->f->tracee, err, "it has a descriptor %d, and no more than %d can be frozen",
-            (*numbers)[*count - 1], IMAGE_DESCRIPTORS_MAX);
     return 0;
 }
 
-static int read_one(
-    struct descriptors *d, int fd, struct description *o, bool *close_on_exec, struct error *err)
+static int read_one(struct freeze *f, int fd, struct description *o, bool *close_on_exec, struct error *err)
 {
     char name[32], link[4096];
     uint64_t flags = 0;
     snprintf(name, sizeof name, "fd/%d", fd);
-    ssize_t len = readlinkat(d->f->tracee.proc_fd, name, link, sizeof link - 1);
+    ssize_t len = readlinkat(f->tracee.proc_fd, name, link, sizeof link - 1);
     if (len < 0)
         return error_system(err, "cannot read what descriptor %d is", fd);
     link[len] = 0;
     o->link = xstrdup(link);
     snprintf(name, sizeof name, "fdinfo/%d", fd);
-    if (file_read(d->f->tracee.proc_fd, name, &o->info, INFO_MAX, err) < 0)
+    if (file_read(f->tracee.proc_fd, name, &o->info, INFO_MAX, err) < 0)
         return -1;
     buffer_append_u8(&o->info, 0);
     if (!descriptors_info_number(o, "flags:", 8, &flags) ||
@@ -331,7 +345,7 @@ static int read_one(
         return error_set(err, ERROR_SYSTEM, "fdinfo of descriptor %d is not understood", fd);
     *close_on_exec = flags & O_CLOEXEC;
     o->flags = (int)(flags & ~(uint64_t)O_CLOEXEC);
-    o->copy = tracee_get_fd(&d->f->tracee, fd, err);
+    o->copy = tracee_get_fd(&f->tracee, fd, err);
     if (o->copy < 0)
         return -1;
     if (fstat(o->copy, &o->st) < 0)
@@ -341,6 +355,9 @@ static int read_one(
 
 static void description_free(struct description *o)
 {
+    for (size_t i = 0; i < o->holding_count; i++)
+        buffer_free(&o->holdings[i].info);
+    free(o->holdings);
     free(o->fds);
     free(o->close_on_exec);
     fd_close(&o->copy);
@@ -357,77 +374,176 @@ static void add_number(struct description *o, int fd, bool close_on_exec)
     o->close_on_exec[o->fd_count++] = close_on_exec;
 }
 
-/* The description among those read already that `o` is one more number of; or NULL. */
-static struct description *find_same(struct descriptors *d, const struct description *o, int fd)
+/* `info` is taken. */
+static void add_holding(
+    struct description *o, struct freeze *who, int fd, bool close_on_exec, struct buffer *info)
 {
-    pid_t pid = d->f->tracee.pid;
+    o->holdings = xrealloc(o->holdings, (o->holding_count + 1) * sizeof *o->holdings);
+    o->holdings[o->holding_count++] =
+        (struct holding){.who = who, .fd = fd, .close_on_exec = close_on_exec, .info = *info};
+    *info = (struct buffer){0};
+    if (!who->in_tree)
+        add_number(o, fd, close_on_exec);
+}
+
+/* The description among those read already that `o` is one more descriptor of; or NULL. */
+static struct description *find_same(
+    struct descriptors *d, const struct description *o, const struct freeze *who, int fd)
+{
     for (size_t i = 0; i < d->count; i++) {
         struct description *other = &d->list[i];
         if (other->st.st_dev == o->st.st_dev && other->st.st_ino == o->st.st_ino &&
             other->flags == o->flags && other->position == o->position && strcmp(other->link, o->link) == 0 &&
-            syscall(SYS_kcmp, pid, pid, KCMP_FILE, other->fds[0], fd) == 0)
+            syscall(SYS_kcmp, other->holdings[0].who->tracee.pid, who->tracee.pid, KCMP_FILE,
+                other->holdings[0].fd, fd) == 0)
             return other;
     }
     return NULL;
 }
 
-static int read_all(struct descriptors *d, struct error *err)
+static int read_number(struct descriptors *d, struct freeze *who, int fd, struct error *err)
+{
+    struct description o = {.copy = -1};
+    struct buffer info = {0};
+    bool close_on_exec = false;
+    if (read_one(who, fd, &o, &close_on_exec, err) < 0) {
+        description_free(&o);
+        return -1;
+    }
+    struct description *same = find_same(d, &o, who, fd);
+    if (same) {
+        info = o.info;
+        o.info = (struct buffer){0};
+        description_free(&o);
+    } else {
+        buffer_append(&info, o.info.data, o.info.len);
+        same = &d->list[d->count++];
+        *same = o;
+    }
+    add_holding(same, who, fd, close_on_exec, &info);
+    if (fd > d->max_fd)
+        d->max_fd = fd;
+    return 0;
+}
+
+static int make_room(struct descriptors *d, size_t numbers, struct error *err)
+{
+    if (d->capacity != 0)
+        return 0;
+    /* Room for descriptions without numbers (connections that nobody has accepted yet) beside the others:
+     * pointers into the list must stay valid. */
+    d->capacity = d->f->in_tree ? IMAGE_DESCRIPTORS_MAX : numbers + 1024;
+    d->list = xcalloc(d->capacity, sizeof *d->list);
+    return numbers < d->capacity
+               ? 0
+               : tracee_refuse(&d->f->tracee, err, "it has more than %zu descriptors", d->capacity);
+}
+
+static int read_process(struct descriptors *d, struct freeze *who, struct error *err)
 {
     CLEANUP_FREE int *numbers = NULL;
     size_t count = 0;
-    if (list_numbers(d, &numbers, &count, err) < 0)
+    if (list_numbers(who, &numbers, &count, err) < 0 || make_room(d, count, err) < 0)
         return -1;
-    /* Room for descriptions without numbers (connections that nobody has accepted yet) beside the others:
-     * pointers into the list must stay valid. */
-    d->capacity = count + 1024;
-    d->list = xcalloc(d->capacity, sizeof *d->list);
-    for (size_t i = 0; i < count; i++) {
-        struct description o = {.copy = -1};
-        bool close_on_exec = false;
-        if (read_one(d, numbers[i], &o, &close_on_exec, err) < 0) {
-            description_free(&o);
+    if (d->count + count + 1024 > d->capacity && d->f->in_tree)
+        return tracee_refuse(&who->tracee, err, "all processes have more than %zu descriptors", d->capacity);
+    for (size_t i = 0; i < count; i++)
+        if (read_number(d, who, numbers[i], err) < 0)
             return -1;
-        }
-        struct description *same = find_same(d, &o, numbers[i]);
-        add_number(same ? same : &o, numbers[i], close_on_exec);
-        if (same)
-            description_free(&o);
-        else
-            d->list[d->count++] = o;
-        d->max_fd = numbers[i];
-    }
     return 0;
+}
+
+/* Above all numbers that the processes have, so that none is in the way of another. */
+static void number_for_all(struct descriptors *d)
+{
+    d->base = d->max_fd + 1;
+    for (size_t i = 0; i < d->count; i++)
+        add_number(&d->list[i], ++d->max_fd, true);
+}
+
+static int read_all(struct descriptors *d, struct error *err)
+{
+    struct family *family = d->f->family;
+    for (size_t i = 0; i < family->live_count; i++)
+        if (read_process(d, &family->freezes[i], err) < 0)
+            return -1;
+    if (d->f->in_tree)
+        number_for_all(d);
+    if (d->max_fd + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
+        return tracee_refuse(&d->f->tracee, err, "it has a descriptor %d, and no more than %d can be frozen",
+            d->max_fd, IMAGE_DESCRIPTORS_MAX);
+    return 0;
+}
+
+int descriptors_keep_for_all(struct descriptors *d, int at)
+{
+    int to = ++d->max_fd;
+    duplicate(d, at, to, true);
+    descriptors_close(d, at);
+    return to;
+}
+
+void freeze_take_descriptors(struct freeze *f)
+{
+    const struct descriptors *d = f->family->freezes[0].descriptors;
+    for (size_t i = 0; i < d->count; i++)
+        for (size_t k = 0; k < d->list[i].holding_count; k++) {
+            const struct holding *h = &d->list[i].holdings[k];
+            if (h->who != f)
+                continue;
+            struct plan_op *op =
+                plan_call(&f->process->process_plan, SYS_dup3, plan_literal((uint64_t)d->list[i].fds[0]),
+                    plan_literal((uint64_t)h->fd), plan_literal(h->close_on_exec ? O_CLOEXEC : 0));
+            op->subject = (uint16_t)h->fd;
+            plan_expect_value(op, h->fd);
+        }
+}
+
+void freeze_close_descriptors(struct freeze *f)
+{
+    const struct descriptors *d = f->family->freezes[0].descriptors;
+    plan_call(&f->process->process_plan, SYS_close_range, plan_literal((uint64_t)d->base),
+        plan_literal((uint64_t)f->image->descriptor_floor - 1), plan_literal(0));
 }
 
 /* ---- what any description may have ---- */
 
-#define release_call(d, number, ...) \
-    descriptors_mark(d, plan_call(&(d)->f->process->release_plan, number, __VA_ARGS__))
+#define release_call(h, number, ...) \
+    (plan_call(&(h)->who->process->release_plan, number, __VA_ARGS__)->subject = (uint16_t)(h)->fd)
+
+/* As those who are frozen know it; 0: it is none of them. */
+static int32_t inner_number(const struct family *family, pid_t tid)
+{
+    for (size_t i = 0; i < family->live_count; i++) {
+        const struct tracee *t = &family->freezes[i].tracee;
+        for (size_t k = 0; k < t->thread_count; k++)
+            if (t->threads[k].tid == tid)
+                return t->threads[k].inner_tid;
+    }
+    return 0;
+}
 
 /* Who gets SIGIO for it, and whether: at the very end, when every thread is there. */
 static int restore_owner(struct descriptors *d, struct description *o, struct error *err)
 {
     struct f_owner_ex owner = {0};
-    const struct tracee *t = &d->f->tracee;
-    if (o->fd_count == 0 || (o->flags & O_PATH) || fcntl(o->copy, F_GETOWN_EX, &owner) < 0)
+    if (o->holding_count == 0 || (o->flags & O_PATH) || fcntl(o->copy, F_GETOWN_EX, &owner) < 0)
         return 0;
-    uint64_t fd = (uint64_t)o->fds[0];
+    const struct holding *h = &o->holdings[0];
+    uint64_t fd = (uint64_t)h->fd;
     int signal_number = fcntl(o->copy, F_GETSIG);
     if (owner.pid != 0) {
-        struct f_owner_ex inner = {owner.type, 0};
-        for (size_t i = 0; i < t->thread_count; i++)
-            if (t->threads[i].tid == owner.pid)
-                inner.pid = t->threads[i].inner_tid;
+        struct f_owner_ex inner = {owner.type, inner_number(d->f->family, owner.pid)};
         if (inner.pid == 0)
             return descriptors_refuse(d, o, err, "sends its signals to another process");
         uint64_t data = image_put(d->image, &inner, sizeof inner);
-        release_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETOWN_EX), plan_data(data));
+        release_call(h, SYS_fcntl, plan_literal(fd), plan_literal(F_SETOWN_EX), plan_data(data));
     }
     if (signal_number > 0)
         release_call(
-            d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETSIG), plan_literal((uint64_t)signal_number));
+            h, SYS_fcntl, plan_literal(fd), plan_literal(F_SETSIG), plan_literal((uint64_t)signal_number));
     if (o->flags & O_ASYNC)
-        release_call(d, SYS_fcntl, plan_literal(fd), plan_literal(F_SETFL),
+        release_call(h, SYS_fcntl, plan_literal(fd), plan_literal(F_SETFL),
             plan_literal((uint64_t)(o->flags & (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC))));
     return 0;
 }
@@ -455,7 +571,7 @@ static int for_each(struct descriptors *d,
     int (*what)(struct descriptors *, struct description *, struct error *), struct error *err)
 {
     for (size_t i = 0; i < d->count; i++) {
-        d->subject = d->list[i].fd_count > 0 ? d->list[i].fds[0] : -1;
+        d->subject = descriptors_shown_fd(&d->list[i]);
         if (what(d, &d->list[i], err) < 0)
             return -1;
     }
@@ -519,9 +635,12 @@ int freeze_descriptors(struct freeze *f, struct error *err)
         for_each(d, descriptors_restore_locks, err) < 0 || for_each(d, restore_owner, err) < 0 ||
         for_each(d, finish_epoll, err) < 0)
         return -1;
-    qsort(f->process->descriptors, f->process->descriptor_count, sizeof *f->process->descriptors,
-        compare_notes);
-    f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);
+    for (uint32_t i = 0; i < f->image->process_count; i++) {
+        struct image_process *process = &f->image->processes[i];
+        if (process->descriptor_count > 0)
+            qsort(
+                process->descriptors, process->descriptor_count, sizeof *process->descriptors, compare_notes);
+    }
     return 0;
 }
 

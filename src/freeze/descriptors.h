@@ -1,7 +1,11 @@
 /* Descriptors: how the files descriptors*.c work together. An open file description (what dup shares) is read
  * once and restored once; a kind (pipe, eventfd...) knows how. Numbers are assigned while compiling: in the
  * clone the table is empty below the floor, and the kernel always hands out the lowest free number, so that
- * the result of every creating call is known beforehand and is what the plan expects. */
+ * the result of every creating call is known beforehand and is what the plan expects.
+ *
+ * In a tree the root makes the descriptions of all processes, at numbers above all that any of them has, as if
+ * they were the descriptors of one process; the others inherit them. Each process then duplicates what is its
+ * own to its own numbers, and closes the rest. */
 #pragma once
 
 #include "freeze/parts.h"
@@ -30,17 +34,28 @@ struct descriptor_kind {
     int (*finish)(struct descriptors *d, struct description *o, struct error *err);
 };
 
+/* One process's descriptor. */
+struct holding {
+    struct freeze *who;
+    int fd;
+    bool close_on_exec;
+    struct buffer info; /* what /proc/PID/fdinfo says, NUL-terminated */
+};
+
 struct description {
-    int *fds; /* the process's descriptors that share it, ascending */
+    int *fds; /* the descriptors in the plan that share it, ascending; in a tree one that stands for them */
     bool *close_on_exec;
     size_t fd_count;
+    struct holding
+        *holdings; /* the processes' descriptors that share it; none if nobody has accepted it yet */
+    size_t holding_count;
     const struct descriptor_kind *kind;
     int copy;  /* our own descriptor of it */
     int flags; /* open flags and access mode, without O_CLOEXEC */
     uint64_t position;
     struct stat st;
     char *link;         /* what /proc/PID/fd says */
-    struct buffer info; /* what /proc/PID/fdinfo says, NUL-terminated */
+    struct buffer info; /* of the first holding, or empty; NUL-terminated */
     bool restored;
     void *detail; /* the kind's own: freed with free() */
 };
@@ -50,7 +65,8 @@ struct descriptors {
     struct image *image;
     struct description *list; /* in the order of their first numbers */
     size_t count, capacity;   /* the list does not move */
-    int max_fd;               /* -1: none is open */
+    int max_fd;               /* of the plan; -1: none is open */
+    int base;                 /* in a tree: what stands for all has this number or a higher one */
     uint8_t *used;            /* by number: whether the plan, at this point, has something there */
     size_t used_size;
     int subject;      /* the descriptor that is being restored, for the plan's error texts */
@@ -101,9 +117,12 @@ void descriptors_set_flags(struct descriptors *d, const struct description *o, i
 bool descriptors_info_number(const struct description *o, const char *key, int base, uint64_t *value);
 /* The n-th line of fdinfo that begins with `key`, without the key; NULL when there are fewer. */
 const char *descriptors_info_line(const struct description *o, const char *key, size_t n);
+const char *descriptors_text_line(const struct buffer *info, const char *key, size_t n);
 /* The description that our own descriptor `copy` is a copy of, or NULL. */
 struct description *descriptors_find_copy(struct descriptors *d, int copy);
-struct description *descriptors_find_fd(struct descriptors *d, int fd);
+struct description *descriptors_find_fd(struct descriptors *d, const struct freeze *who, int fd);
+/* The number by which people know it, or -1. */
+int descriptors_shown_fd(const struct description *o);
 /* "process 12 (python3): descriptor 7 (pipe:[123]) ..." with kind ERROR_UNSUPPORTED. */
 int descriptors_refuse(const struct descriptors *d, const struct description *o, struct error *err,
     const char *format, ...) PRINTF_LIKE(4, 5);
@@ -129,6 +148,8 @@ MUST_CHECK int descriptors_make_deleted(struct descriptors *d, const char *link,
     int source, bool close_on_exec, uint64_t *path, struct error *err);
 MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, const struct stat *st,
     int source, bool close_on_exec, struct error *err);
+/* In a tree: move what was made at a low number to one above all; returns it. */
+int descriptors_keep_for_all(struct descriptors *d, int at);
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
 /* What can only be read by taking it away: for processes that run on afterwards. */
@@ -146,6 +167,7 @@ struct tmp_files;
 const char *tmp_files_find(const struct tmp_files *t, dev_t device, ino_t inode);
 bool tmp_files_is_device(const struct tmp_files *t, dev_t device);
 uint64_t tmp_files_bytes(const struct tmp_files *t); /* of all contents */
+bool tmp_files_any(const struct tmp_files *t);
 bool tmp_files_has_path(const struct tmp_files *t, const char *path);
 /* From here on the plan's new files get exactly the mode that is asked for. */
 void tmp_files_clear_umask(struct freeze *f);

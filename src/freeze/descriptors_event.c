@@ -398,52 +398,84 @@ static int read_members(struct descriptors *d, const struct description *o, stru
     return 0;
 }
 
-/* The description that a member is: usually what its number still is, but the number may be closed or be
- * something else by now, while a duplicate keeps the member alive. */
-static struct description *find_member(
-    struct descriptors *d, const struct description *o, const struct epoll_member *m)
+/* One member as one process that has the epoll sees it. */
+struct epoll_view {
+    const struct holding *epoll;
+    const struct epoll_member *member;
+    const struct description *target;
+    struct plan *plan; /* takes the ops */
+};
+
+static bool is_member(const struct epoll_view *v, const struct holding *candidate)
 {
-    pid_t pid = d->f->tracee.pid;
-    struct kcmp_epoll_slot slot = {(uint32_t)o->fds[0], (uint32_t)m->fd, m->nth};
-    struct description *likely = descriptors_find_fd(d, m->fd);
-    if (likely && syscall(SYS_kcmp, pid, pid, KCMP_EPOLL_TFD, m->fd, &slot) == 0)
-        return likely;
-    for (size_t i = 0; i < d->count; i++)
-        if (d->list[i].fd_count > 0 &&
-            syscall(SYS_kcmp, pid, pid, KCMP_EPOLL_TFD, d->list[i].fds[0], &slot) == 0)
-            return &d->list[i];
+    struct kcmp_epoll_slot slot = {(uint32_t)v->epoll->fd, (uint32_t)v->member->fd, v->member->nth};
+    return syscall(SYS_kcmp, candidate->who->tracee.pid, v->epoll->who->tracee.pid, KCMP_EPOLL_TFD,
+               candidate->fd, &slot) == 0;
+}
+
+static const struct holding *holding_of(const struct description *o, const struct freeze *who, int fd)
+{
+    for (size_t i = 0; o && i < o->holding_count; i++)
+        if (o->holdings[i].who == who && o->holdings[i].fd == fd)
+            return &o->holdings[i];
     return NULL;
 }
 
+/* The description that a member is: usually what its number still is (in a process that has both), but the
+ * number may be closed or be something else by now, while a duplicate keeps the member alive. */
+static bool find_member(struct descriptors *d, const struct description *o, struct epoll_view *v)
+{
+    for (size_t i = 0; i < o->holding_count; i++) {
+        v->epoll = &o->holdings[i];
+        v->target = descriptors_find_fd(d, v->epoll->who, v->member->fd);
+        const struct holding *likely = holding_of(v->target, v->epoll->who, v->member->fd);
+        if (likely && is_member(v, likely))
+            return true;
+    }
+    v->epoll = &o->holdings[0];
+    for (size_t i = 0; i < d->count; i++) {
+        v->target = &d->list[i];
+        if (v->target->holding_count > 0 && is_member(v, &v->target->holdings[0]))
+            return true;
+    }
+    return false;
+}
+
+#define watch_call(v, number, ...) \
+    (plan_call((v)->plan, number, __VA_ARGS__)->subject = (uint16_t)(v)->epoll->fd)
+
 /* A member that EPOLLONESHOT has disarmed comes back disarmed, but for what the kernel always adds (EPOLLERR,
  * EPOLLHUP); an edge that the process has seen already is reported once more, which programs must bear anyway. */
-static void add_member(struct descriptors *d, const struct description *o, const struct epoll_member *m)
+static void add_member(struct descriptors *d, const struct epoll_view *v)
 {
-    descriptors_call(d, SYS_epoll_ctl, plan_literal((uint64_t)o->fds[0]), plan_literal(EPOLL_CTL_ADD),
-        plan_literal((uint64_t)m->fd), plan_data(image_put(d->image, &m->event, sizeof m->event)));
+    watch_call(v, SYS_epoll_ctl, plan_literal((uint64_t)v->epoll->fd), plan_literal(EPOLL_CTL_ADD),
+        plan_literal((uint64_t)v->member->fd),
+        plan_data(image_put(d->image, &v->member->event, sizeof v->member->event)));
 }
 
 /* The member's number is free, or another's, now: give it the number for a moment. */
-static int add_member_by_loan(struct descriptors *d, const struct description *o,
-    const struct epoll_member *m, const struct description *target, struct error *err)
+static int add_member_by_loan(
+    struct descriptors *d, const struct description *o, const struct epoll_view *v, struct error *err)
 {
-    if (m->fd > d->max_fd)
+    const struct epoll_member *m = v->member;
+    if (m->fd > d->max_fd || (d->f->in_tree && m->fd >= d->base))
         return descriptors_refuse(
-            d, o, err, "watches %s under the closed number %d, which is too high", target->link, m->fd);
-    const struct description *owner = descriptors_find_fd(d, m->fd);
+            d, o, err, "watches %s under the closed number %d, which is too high", v->target->link, m->fd);
+    const struct description *owner = descriptors_find_fd(d, v->epoll->who, m->fd);
     int aside = d->max_fd + 1;
     if (owner)
-        descriptors_call(d, SYS_dup3, plan_literal((uint64_t)m->fd), plan_literal((uint64_t)aside),
+        watch_call(v, SYS_dup3, plan_literal((uint64_t)m->fd), plan_literal((uint64_t)aside),
             plan_literal(O_CLOEXEC));
-    descriptors_call(d, SYS_dup3, plan_literal((uint64_t)target->fds[0]), plan_literal((uint64_t)m->fd),
+    watch_call(v, SYS_dup3, plan_literal((uint64_t)v->target->fds[0]), plan_literal((uint64_t)m->fd),
         plan_literal(O_CLOEXEC));
-    add_member(d, o, m);
+    add_member(d, v);
     if (owner) {
-        descriptors_call(d, SYS_dup3, plan_literal((uint64_t)aside), plan_literal((uint64_t)m->fd),
-            plan_literal(descriptors_cloexec_for(owner, m->fd) ? O_CLOEXEC : 0));
-        descriptors_call(d, SYS_close, plan_literal((uint64_t)aside));
+        const struct holding *own = holding_of(owner, v->epoll->who, m->fd);
+        watch_call(v, SYS_dup3, plan_literal((uint64_t)aside), plan_literal((uint64_t)m->fd),
+            plan_literal(own->close_on_exec ? O_CLOEXEC : 0));
+        watch_call(v, SYS_close, plan_literal((uint64_t)aside));
     } else {
-        descriptors_call(d, SYS_close, plan_literal((uint64_t)m->fd));
+        watch_call(v, SYS_close, plan_literal((uint64_t)m->fd));
     }
     return 0;
 }
@@ -454,15 +486,17 @@ static int epoll_finish(struct descriptors *d, struct description *o, struct err
     size_t count = 0;
     if (read_members(d, o, &members, &count, err) < 0)
         return -1;
-    for (size_t i = 0; i < count; i++) {
-        const struct epoll_member *m = &members[i];
-        const struct description *target = find_member(d, o, m);
-        if (!target)
+    for (size_t i = 0; i < count && o->holding_count > 0; i++) {
+        struct epoll_view v = {.member = &members[i]};
+        if (!find_member(d, o, &v))
             return descriptors_refuse(d, o, err,
-                "watches a file under the number %d that the process has no descriptor of any more", m->fd);
-        if (target == descriptors_find_fd(d, m->fd))
-            add_member(d, o, m);
-        else if (add_member_by_loan(d, o, m, target, err) < 0)
+                "watches a file under the number %d that the process has no descriptor of any more",
+                members[i].fd);
+        struct freeze *who = v.epoll->who;
+        v.plan = who->in_tree ? &who->watches : &who->process->process_plan;
+        if (v.target == descriptors_find_fd(d, who, members[i].fd))
+            add_member(d, &v);
+        else if (add_member_by_loan(d, o, &v, err) < 0)
             return -1;
     }
     descriptors_note(d, o, "%zu members", count);

@@ -273,8 +273,9 @@ static bool becomes_memfd(const struct descriptors *d, const struct description 
 static int open_source(struct descriptors *d, const struct description *o, struct error *err)
 {
     char name[32];
-    snprintf(name, sizeof name, "fd/%d", o->fds[0]);
-    int fd = openat(d->f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
+    (void)d;
+    snprintf(name, sizeof name, "fd/%d", o->holdings[0].fd);
+    int fd = openat(o->holdings[0].who->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return error_system(err, "cannot read %s", o->link);
     return fd;
@@ -358,12 +359,12 @@ static int restore_others(
         struct description *other = &d->list[i];
         if (other->restored || other == o || other->kind != o->kind || !same_file(o, other))
             continue;
-        d->subject = other->fds[0];
+        d->subject = descriptors_shown_fd(other);
         if (open_by_path(d, other, path, err) < 0)
             return -1;
         descriptors_note(d, other, "%s, at %llu", other->link, (unsigned long long)other->position);
     }
-    d->subject = o->fds[0];
+    d->subject = descriptors_shown_fd(o);
     return 0;
 }
 

@@ -54,8 +54,17 @@ static int stream_restore(struct descriptors *d, struct description *o, struct e
     static const char *const names[] = {"standard input", "standard output", "standard error"};
     if (refuse_unread(d, o, err) < 0)
         return -1;
+    for (size_t i = 0; i < o->holding_count; i++) {
+        const struct holding *h = &o->holdings[i];
+        const struct freeze_stream *stream = find_stream(d, o, h->fd);
+        image_note_descriptor(
+            h->who->process, h->fd, o->kind->name, "%s of the thaw, for %s", names[stream->number], o->link);
+        if (h->who->in_tree && stream != find_stream(d, o, o->holdings[0].fd))
+            return descriptors_refuse(d, o, err,
+                "is several standard streams at once, which cannot be frozen of a process with children");
+    }
     for (size_t i = 0; i < o->fd_count; i++) {
-        const struct freeze_stream *stream = find_stream(d, o, o->fds[i]);
+        const struct freeze_stream *stream = find_stream(d, o, d->f->in_tree ? o->holdings[0].fd : o->fds[i]);
         struct plan_op *op =
             descriptors_call(d, SYS_dup3, plan_slot((enum plan_slot)(PLAN_SLOT_STDIN + stream->number)),
                 plan_literal((uint64_t)o->fds[i]), plan_literal(o->close_on_exec[i] ? O_CLOEXEC : 0));
@@ -65,8 +74,6 @@ static int stream_restore(struct descriptors *d, struct description *o, struct e
         if (o->flags & O_NONBLOCK)
             descriptors_call(d, SYS_ioctl, plan_literal((uint64_t)o->fds[i]), plan_literal(FIONBIO),
                 plan_data(image_put(d->image, &(int){1}, sizeof(int))));
-        image_note_descriptor(d->f->process, o->fds[i], o->kind->name, "%s of the thaw, for %s",
-            names[stream->number], o->link);
     }
     o->restored = true;
     return 0;

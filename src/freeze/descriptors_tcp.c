@@ -204,7 +204,7 @@ static int listener_restore(struct descriptors *d, struct description *o, struct
     const struct socket_about *s = socket_about(o);
     char text[80];
     int before = d->subject;
-    d->subject = o->fds[0];
+    d->subject = descriptors_shown_fd(o);
     int at = descriptors_next(d);
     bool close_on_exec = descriptors_cloexec_for(o, at);
     socket_create(d, o, close_on_exec, 0);

@@ -410,7 +410,7 @@ static int listener_restore(struct descriptors *d, struct description *o, struct
     if (!state)
         return -1;
     int before = d->subject;
-    d->subject = o->fds[0];
+    d->subject = descriptors_shown_fd(o);
     socket_create(d, o, close_on_exec, 0);
     if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0 || bind_name(d, o, at, true, err) < 0)
         return -1;
@@ -540,7 +540,7 @@ static void note_end(
     const char *name = name_of(socket_about(o), text, sizeof text);
     if (other && other->fd_count > 0)
         descriptors_note(d, o, "%s, %s, connected to %d, %zu bytes unread", types[socket_about(o)->type],
-            name, other->fds[0], waiting);
+            name, descriptors_shown_fd(other), waiting);
     else
         descriptors_note(d, o, "%s, %s, the other end is closed, %zu bytes unread",
             types[socket_about(o)->type], name, waiting);
@@ -662,7 +662,7 @@ static int finish_datagrams(struct descriptors *d, struct error *err)
         struct description *o = &d->list[i];
         if (o->kind != &descriptor_kind_unix || socket_about(o)->type != SOCK_DGRAM || !o->restored)
             continue;
-        d->subject = o->fds[0];
+        d->subject = descriptors_shown_fd(o);
         if (resend_datagrams(d, o, err) < 0)
             return -1;
     }
@@ -671,7 +671,7 @@ static int finish_datagrams(struct descriptors *d, struct error *err)
         if (o->kind != &descriptor_kind_unix || socket_about(o)->type != SOCK_DGRAM || o->fd_count == 0 ||
             socket_about(o)->remote_len <= sizeof(sa_family_t))
             continue;
-        d->subject = o->fds[0];
+        d->subject = descriptors_shown_fd(o);
         const struct socket_about *s = socket_about(o);
         if (!find_name(d, o, &s->remote, s->remote_len))
             return descriptors_refuse(d, o, err, "is connected to a datagram socket outside the process");

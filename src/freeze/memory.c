@@ -297,12 +297,12 @@ static void plan_final_state(struct freeze *f, struct plan *plan, const struct m
     /* A fork does not keep a lock, and must first bring the memory that no later fork shall: both are for the
      * clone to make. */
     if (m->dont_fork)
-        plan_advice(&f->process->process_plan, m, MADV_DONTFORK);
+        plan_advice(&f->on_memory, m, MADV_DONTFORK);
     if (m->locked)
-        plan_call(
-            &f->process->process_plan, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
-    if (m->sealed)
-        plan_call(plan, SYS_mseal, plan_literal(m->start), plan_literal(m->end - m->start), plan_literal(0));
+        plan_call(&f->on_memory, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
+    if (m->sealed) /* in a tree it is moved before */
+        plan_call(f->in_tree ? &f->on_memory : plan, SYS_mseal, plan_literal(m->start),
+            plan_literal(m->end - m->start), plan_literal(0));
 }
 
 static void note_mapping(struct freeze *f, const struct mapping *m)

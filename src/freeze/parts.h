@@ -5,6 +5,9 @@
 #include "freeze/mappings.h"
 #include "freeze/tracee.h"
 
+struct family;
+
+/* One process. */
 struct freeze {
     const struct freeze_request *request;
     struct tracee tracee;
@@ -14,6 +17,14 @@ struct freeze {
     uid_t uid;                     /* that its files belong to */
     gid_t gid;
     struct credentials *credentials; /* what freeze_credentials found; NULL before */
+    struct family *family;
+    bool in_tree;          /* it is not the only one */
+    struct plan *settings; /* takes what a fork inherits: the template plan; in a tree the process's own */
+    struct plan on_memory; /* ops for the process plan, when the memory is at its places */
+    /* Ops for the process plan of one in a tree, when it has its descriptors: shared mappings, members of its
+     * epolls; and when nothing is closed any more, locks. */
+    struct plan maps, watches, locks;
+    /* Of the root, and for all: */
     struct tmp_files *tmp_files;     /* what freeze_tmp_files found; NULL before */
     struct descriptors *descriptors; /* what freeze_descriptors found; NULL before */
 };
@@ -40,10 +51,18 @@ MUST_CHECK int freeze_pending_signals(
 /* The contents of /tmp into the process plan, before descriptors, which may be open on them. (Private
  * mappings of such files need nothing: freeze_memory makes them anonymous memory with the files' bytes.) */
 MUST_CHECK int freeze_tmp_files(struct freeze *f, struct error *err);
-/* Every open descriptor into the process plan; sets image->descriptor_floor. */
+/* Every open descriptor into the process plan of the root; and in a tree of all. */
 MUST_CHECK int freeze_descriptors(struct freeze *f, struct error *err);
-/* Shared mappings (anonymous, memfd, files of /tmp) into the process plan, after the descriptors. */
+/* Shared mappings (anonymous, memfd, files of /tmp), after the descriptors; sets image->descriptor_floor. */
 MUST_CHECK int freeze_shared_memory(struct freeze *f, struct error *err);
+/* What must come when all have all: seals, modes and times of /tmp, watches. */
+void freeze_finish_files(struct freeze *f);
+/* Whether that does something that others in the tree have to be waited for with. */
+bool freeze_files_wait(const struct freeze *f);
+/* In a tree: each process takes its own descriptors from those that the root has made for all. */
+void freeze_take_descriptors(struct freeze *f);
+/* And closes the others. */
+void freeze_close_descriptors(struct freeze *f);
 /* Whether a mapping is made by freeze_shared_memory, in each clone; freeze_memory makes all others. */
 bool freeze_handles_shared(const struct freeze *f, const struct mapping *m);
 /* Release what freeze_tmp_files and freeze_descriptors keep in `f`. */

@@ -1,6 +1,7 @@
 /* What a process has beside memory, threads and descriptors. A fork inherits signal handlers, limits, umask
- * and the fields of the mm: these are set once, in the template. Timers, the session, membarrier
- * registrations and pending signals are not inherited: each clone makes them anew. */
+ * and the fields of the mm: these are set once, in the template (in a tree, by each process: there they would be
+ * inherited by the others). Timers, the session, membarrier registrations and pending signals are not
+ * inherited: each clone makes them anew. */
 #include "freeze/parts.h"
 
 #include "base/fd.h"
@@ -40,7 +41,7 @@ static int freeze_signal_handlers(struct freeze *f, struct error *err)
             return -1;
         if (action.handler == 0 && action.flags == 0)
             continue;
-        plan_call(&f->process->template_plan, SYS_rt_sigaction, plan_literal(signal),
+        plan_call(f->settings, SYS_rt_sigaction, plan_literal(signal),
             plan_data(image_put(f->image, &action, sizeof action)), plan_literal(0), plan_literal(8));
     }
     return 0;
@@ -62,8 +63,7 @@ static int freeze_limits(struct freeze *f, struct error *err)
         if (tracee_query(&f->tracee, 0, &limit, sizeof limit, err, SYS_prlimit64, 3,
                 (const uint64_t[4]){0, (uint64_t)resource, 0, 0}) < 0)
             return -1;
-        struct plan *plan =
-            limit_is_set_last(resource) ? &f->process->release_plan : &f->process->template_plan;
+        struct plan *plan = limit_is_set_last(resource) ? &f->process->release_plan : f->settings;
         plan_call(plan, SYS_prlimit64, plan_literal(0), plan_literal((uint64_t)resource),
             plan_data(image_put(f->image, &limit, sizeof limit)), plan_literal(0));
     }
@@ -122,7 +122,7 @@ static int freeze_mm_fields(struct freeze *f, struct error *err)
         .env_end = stat[51],
         .auxv_size = (uint32_t)auxv.len,
     };
-    struct plan *plan = &f->process->template_plan;
+    struct plan *plan = f->settings;
     uint64_t map_at = image_put(f->image, &map, sizeof map);
     uint64_t auxv_at = image_put(f->image, auxv.data, auxv.len);
     plan_do(plan, PLAN_STORE, plan_data(map_at + offsetof(struct prctl_mm_map, auxv)), plan_data(auxv_at),
@@ -151,7 +151,7 @@ static int freeze_status(struct freeze *f, struct error *err)
         return -1;
     buffer_append_u8(&status, 0);
     unsigned long mask = strtoul(status_line((char *)status.data, "\nUmask:"), NULL, 8);
-    plan_call(&f->process->template_plan, SYS_umask, plan_literal(mask));
+    plan_call(f->settings, SYS_umask, plan_literal(mask));
     return 0;
 }
 
@@ -171,12 +171,12 @@ static int freeze_prctl_settings(struct freeze *f, struct error *err)
         return -1;
     struct image_process *process = f->process;
     if (thp_disabled > 0)
-        plan_call(&process->template_plan, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1));
+        plan_call(f->settings, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1));
     if (timer_slack > 0 && timer_slack != 50000)
         plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_TIMERSLACK),
             plan_literal((uint64_t)timer_slack));
     if (personality_bits > 0)
-        plan_call(&process->template_plan, SYS_personality, plan_literal((uint64_t)personality_bits));
+        plan_call(f->settings, SYS_personality, plan_literal((uint64_t)personality_bits));
     if (subreaper != 0)
         plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_CHILD_SUBREAPER), plan_literal(1));
     if (death_signal != 0)
@@ -214,7 +214,7 @@ static int freeze_session(struct freeze *f, struct error *err)
         return tracee_refuse(&f->tracee, err, "its root folder was changed to %s", root);
     if (strstr(cwd, " (deleted)") != NULL)
         return tracee_refuse(&f->tracee, err, "its working folder %s was deleted", cwd);
-    if (stat[6] == (uint64_t)f->tracee.pid)
+    if (!f->in_tree && stat[6] == (uint64_t)f->tracee.pid)
         plan_call(&f->process->process_plan, SYS_setsid, plan_literal(0));
     plan_call(&f->process->process_plan, SYS_chdir, plan_data(image_put_string(f->image, cwd)));
     return 0;

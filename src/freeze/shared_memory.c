@@ -1,6 +1,7 @@
 /* Shared mappings: what a fork would share between clones is made anew in each. Two mappings of one object
  * (by device and inode), and a descriptor of it, must be of one object again. */
 #include "freeze/descriptors.h"
+#include "freeze/family.h"
 
 #include "base/bytes.h"
 #include "base/fd.h"
@@ -49,11 +50,15 @@ struct object {
     struct stat st;
 };
 
-static bool needs_writing(const struct freeze *f, const struct mapping *first)
+/* Whether any process writes to it. */
+static bool needs_writing(const struct family *family, const struct mapping *first)
 {
-    for (size_t i = 0; i < f->mappings.count; i++)
-        if (same_object(first, &f->mappings.list[i]) && (f->mappings.list[i].protection & PROT_WRITE))
-            return true;
+    for (size_t p = 0; p < family->live_count; p++) {
+        const struct mappings *all = &family->freezes[p].mappings;
+        for (size_t i = 0; i < all->count; i++)
+            if (same_object(first, &all->list[i]) && (all->list[i].protection & PROT_WRITE))
+                return true;
+    }
     return false;
 }
 
@@ -81,19 +86,19 @@ static int open_path(struct descriptors *d, struct object *object, const char *p
     return 0;
 }
 
-static int find_object(
-    struct descriptors *d, const struct mapping *m, struct object *object, struct error *err)
+static int find_object(struct descriptors *d, const struct freeze *f, const struct mapping *m,
+    struct object *object, struct error *err)
 {
     char name[64];
     uint64_t path_data;
     snprintf(
         name, sizeof name, "map_files/%llx-%llx", (unsigned long long)m->start, (unsigned long long)m->end);
-    CLEANUP_FD int source = openat(d->f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
+    CLEANUP_FD int source = openat(f->tracee.proc_fd, name, O_RDONLY | O_CLOEXEC);
     if (source < 0 || fstat(source, &object->st) < 0)
         return error_system(
             err, "cannot read the shared mapping at %llx (%s)", (unsigned long long)m->start, m->path);
 
-    bool write = needs_writing(d->f, m);
+    bool write = needs_writing(d->f->family, m);
     const struct description *o = find_descriptor(d, &object->st);
     if (o && (!write || (o->flags & O_ACCMODE) == O_RDWR)) {
         object->at = o->fds[0];
@@ -117,10 +122,10 @@ static int find_object(
     return object->at < 0 ? -1 : 0;
 }
 
-static void map(struct descriptors *d, const struct mapping *m, int at)
+static void map(struct plan *plan, const struct mapping *m, int at)
 {
     struct plan_arg start = plan_literal(m->start), len = plan_literal(m->end - m->start);
-    struct plan_op *op = descriptors_call(d, SYS_mmap, start, len, plan_literal((uint64_t)m->protection),
+    struct plan_op *op = plan_call(plan, SYS_mmap, start, len, plan_literal((uint64_t)m->protection),
         plan_literal(MAP_SHARED | MAP_FIXED_NOREPLACE), plan_literal((uint64_t)at), plan_literal(m->offset));
     plan_expect_value(op, (int64_t)m->start);
     const struct {
@@ -130,52 +135,89 @@ static void map(struct descriptors *d, const struct mapping *m, int at)
         {m->huge_page, MADV_HUGEPAGE}, {m->no_huge_page, MADV_NOHUGEPAGE}};
     for (size_t i = 0; i < countof(advices); i++)
         if (advices[i].wanted)
-            descriptors_call(d, SYS_madvise, start, len, plan_literal((uint64_t)advices[i].advice));
+            plan_call(plan, SYS_madvise, start, len, plan_literal((uint64_t)advices[i].advice));
     if (m->locked)
-        descriptors_call(d, SYS_mlock, start, len);
+        plan_call(plan, SYS_mlock, start, len);
 }
 
-/* The object's mappings, of which `m` is the first. */
-static int restore_object(struct descriptors *d, const struct mapping *m, struct error *err)
+/* The object's mappings in all processes, of which `m` is the first. */
+static int restore_object(
+    struct descriptors *d, const struct freeze *owner, const struct mapping *m, struct error *err)
 {
+    const struct family *family = d->f->family;
+    bool in_tree = d->f->in_tree;
     struct object object = {.at = -1};
-    if (find_object(d, m, &object, err) < 0)
+    if (find_object(d, owner, m, &object, err) < 0)
         return -1;
-    const struct mapping *end = d->f->mappings.list + d->f->mappings.count;
-    for (const struct mapping *each = m; each < end; each++)
-        if (same_object(m, each))
-            map(d, each, object.at);
-    if (object.temporary)
+    if (in_tree && object.temporary)
+        object.at = descriptors_keep_for_all(d, object.at);
+    for (size_t p = 0; p < family->live_count; p++) {
+        struct freeze *f = &family->freezes[p];
+        for (size_t i = 0; i < f->mappings.count; i++)
+            if (same_object(m, &f->mappings.list[i]))
+                map(in_tree ? &f->maps : &f->process->process_plan, &f->mappings.list[i], object.at);
+    }
+    if (object.temporary && !in_tree)
         descriptors_close(d, object.at);
     if (object.unlink != 0)
         descriptors_call(d, SYS_unlink, plan_data(object.unlink - 1));
     return 0;
 }
 
-static bool is_first_of_object(const struct freeze *f, const struct mapping *m)
+/* Objects that were seen already. */
+struct seen {
+    const struct mapping **list;
+    size_t count;
+};
+
+static bool is_first_of_object(struct seen *seen, const struct mapping *m)
 {
-    for (const struct mapping *before = f->mappings.list; before < m; before++)
-        if (same_object(m, before))
+    for (size_t i = 0; i < seen->count; i++)
+        if (same_object(m, seen->list[i]))
             return false;
+    seen->list = xrealloc(seen->list, (seen->count + 1) * sizeof *seen->list);
+    seen->list[seen->count++] = m;
     return true;
 }
 
-int freeze_shared_memory(struct freeze *f, struct error *err)
+static int restore_objects_of(
+    struct descriptors *d, const struct freeze *f, struct seen *seen, struct error *err)
 {
-    struct descriptors *d = f->descriptors;
-    d->subject = -1;
-    if (freeze_refuse_ipc_objects(f, err) < 0)
-        return -1;
     for (size_t i = 0; i < f->mappings.count; i++) {
         const struct mapping *m = &f->mappings.list[i];
         if (m->shared && is_system_v(m))
             return tracee_refuse(
                 &f->tracee, err, "it has attached System V shared memory, which cannot be frozen");
-        if (freeze_handles_shared(f, m) && is_first_of_object(f, m) && restore_object(d, m, err) < 0)
+        if (freeze_handles_shared(f, m) && is_first_of_object(seen, m) && restore_object(d, f, m, err) < 0)
             return -1;
     }
+    return 0;
+}
+
+int freeze_shared_memory(struct freeze *f, struct error *err)
+{
+    struct descriptors *d = f->descriptors;
+    struct seen seen = {0};
+    int result = freeze_refuse_ipc_objects(f, err);
+    d->subject = -1;
+    for (size_t p = 0; p < f->family->live_count && result == 0; p++)
+        result = restore_objects_of(d, &f->family->freezes[p], &seen, err);
+    free(seen.list);
+    if (result == 0 && d->max_fd + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
+        return tracee_refuse(&f->tracee, err, "it has too many descriptors and shared memories");
+    f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);
+    return result;
+}
+
+void freeze_finish_files(struct freeze *f)
+{
+    struct descriptors *d = f->descriptors;
     descriptors_append_plan(&f->process->process_plan, &d->late);
     tmp_files_finish(f);
     descriptors_append_plan(&f->process->process_plan, &d->last);
-    return 0;
+}
+
+bool freeze_files_wait(const struct freeze *f)
+{
+    return f->descriptors->late.count > 0 || f->descriptors->last.count > 0 || tmp_files_any(f->tmp_files);
 }

@@ -66,6 +66,11 @@ bool tmp_files_has_path(const struct tmp_files *t, const char *path)
     return find_path(t, path) != NULL;
 }
 
+bool tmp_files_any(const struct tmp_files *t)
+{
+    return t->count > 0;
+}
+
 uint64_t tmp_files_bytes(const struct tmp_files *t)
 {
     return t->bytes;
@@ -287,6 +292,8 @@ static void finish_entry(struct freeze *f, const struct tmp_entry *e)
 void tmp_files_finish(struct freeze *f)
 {
     struct tmp_files *t = f->tmp_files;
+    if (f->in_tree && t->umask_cleared) /* it was set since */
+        plan_call(&f->process->process_plan, SYS_umask, plan_literal(0));
     /* What is deepest first: a folder may take away the right to enter it. */
     for (size_t i = t->count; i-- > 0;)
         finish_entry(f, &t->list[i]);

@@ -18,6 +18,7 @@
 
 #define SCRATCH_BYTES 4096
 #define STATUS_BYTES 65536
+#define STOP_PATIENCE_US 5000000
 
 int tracee_refuse(const struct tracee *t, struct error *err, const char *format, ...)
 {
@@ -59,6 +60,23 @@ static int read_inner_id(const struct tracee *t, const char *path, pid_t *inner,
     }
 }
 
+/* A thread in the middle of vfork, or of a system call that waits for a device, does not stop until that is
+ * over. */
+static int wait_for_stop(pid_t tid, int *status, struct error *err)
+{
+    for (int waited_us = 0, pause_us = 20; waited_us < STOP_PATIENCE_US; waited_us += pause_us) {
+        pid_t stopped = waitpid(tid, status, __WALL | WNOHANG);
+        if (stopped < 0)
+            return error_system(err, "cannot wait for thread %d to stop", tid);
+        if (stopped == tid)
+            return 0;
+        usleep((useconds_t)pause_us);
+        pause_us = pause_us < 1000 ? 2 * pause_us : pause_us;
+    }
+    return error_set(err, ERROR_UNSUPPORTED,
+        "thread %d does not stop: it is in a system call that cannot be interrupted, such as vfork", tid);
+}
+
 /* After PTRACE_INTERRUPT: wait until the thread is in its trap. A signal that was on its way stops it first;
  * it is let through (its handler is entered, as it would be without us). Such a stop may have used up the
  * interrupt (any trap clears a pending one), so that another is asked for; the trap then follows at once. */
@@ -66,8 +84,8 @@ static int wait_for_trap(pid_t tid, struct error *err)
 {
     for (int tries = 0; tries < 200; tries++) {
         int status;
-        if (waitpid(tid, &status, __WALL) < 0)
-            return error_system(err, "cannot wait for thread %d to stop", tid);
+        if (wait_for_stop(tid, &status, err) < 0)
+            return -1;
         if (!WIFSTOPPED(status))
             return error_set(err, ERROR_NOT_FOUND, "thread %d ended before it could be stopped", tid);
         if (status >> 16 == PTRACE_EVENT_STOP) {
@@ -147,21 +165,6 @@ static int stop_all_threads(struct tracee *t, struct error *err)
     return 0;
 }
 
-static int refuse_children(const struct tracee *t, struct error *err)
-{
-    for (size_t i = 0; i < t->thread_count; i++) {
-        CLEANUP_BUFFER struct buffer children = {0};
-        char path[64];
-        snprintf(path, sizeof path, "task/%d/children", t->threads[i].tid);
-        if (file_read(t->proc_fd, path, &children, STATUS_BYTES, err) < 0)
-            return -1;
-        if (children.len > 0)
-            return tracee_refuse(
-                t, err, "it has child processes, and only single processes can be frozen yet");
-    }
-    return 0;
-}
-
 /* Find "[vdso]" in the maps, and in it the two bytes of a `syscall` instruction. */
 static int find_syscall_instruction(struct tracee *t, struct error *err)
 {
@@ -217,8 +220,7 @@ static int open_process(struct tracee *t, struct error *err)
 int tracee_stop(struct tracee *t, pid_t pid, bool kill_with_us, struct error *err)
 {
     *t = (struct tracee){.pid = pid, .pidfd = -1, .proc_fd = -1, .kill_with_us = kill_with_us};
-    if (open_process(t, err) == 0 && stop_all_threads(t, err) == 0 && refuse_children(t, err) == 0 &&
-        find_syscall_instruction(t, err) == 0)
+    if (open_process(t, err) == 0 && stop_all_threads(t, err) == 0 && find_syscall_instruction(t, err) == 0)
         return 0;
     if (!kill_with_us)
         tracee_release(t);

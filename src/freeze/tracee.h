@@ -29,9 +29,8 @@ struct tracee {
     bool kill_with_us;
 };
 
-/* Stop every thread (also such as are being created meanwhile). Fails, with nothing left stopped, when the
- * process is gone, is a zombie, or has children (ERROR_UNSUPPORTED: process trees are not frozen yet).
- * `kill_with_us`: it dies when this process does. */
+/* Stop every thread (also such as are being created meanwhile). Fails when the process is gone or a zombie; what
+ * was stopped then runs on or, with `kill_with_us`, dies when this process does. */
 MUST_CHECK int tracee_stop(struct tracee *t, pid_t pid, bool kill_with_us, struct error *err);
 /* Let it run on as if nothing had happened. */
 void tracee_release(struct tracee *t);

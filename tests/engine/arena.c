@@ -83,6 +83,7 @@ static void __attribute__((noreturn)) run_init(int sock)
 {
     struct error err = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGCHLD, SIG_IGN); /* orphans vanish when they end */
     setsid();
     int listener = build_root(&err) < 0 ? -1 : open_listener(&err);
     if (fd_send_message(sock, &err, sizeof err, &listener, listener >= 0 ? 1 : 0, &err) < 0 || listener < 0)

@@ -9,7 +9,8 @@
  * conformance: files | more than 256 MiB in /tmp | refused | limit, together with deleted files and shared memory
  * conformance: descriptors | unread inotify events | refused | cannot be put back
  * conformance: sockets | a descriptor in flight whose other side is nowhere else | refused | cannot be looked at
- * conformance: other processes | child processes, zombies | refused | process trees: not yet
+ * conformance: other processes | processes that share memory, descriptors or working folder, also while vfork lasts | refused | their parts could not be made apart
+ * conformance: other processes | stopped jobs | refused | they would run in a clone
  * conformance: descriptors | pidfd, namespace files, userfaultfd | refused | they are of other objects than the process itself
  */
 #include "engine.h"
@@ -18,6 +19,8 @@
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -121,27 +124,74 @@ static int send_closed(void)
     return close(ends[0]);
 }
 
-static int start_child(void)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        for (;;)
-            pause();
-    return pid;
-}
-
-static int make_zombie(void)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(0);
-    siginfo_t info;
-    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
-}
-
 static int open_pidfd(void)
 {
     return (int)syscall(SYS_pidfd_open, getpid(), 0);
+}
+
+/* A child that goes to the freeze point while its parent waits for it in vfork. */
+static int start_vfork(void)
+{
+    pid_t pid = vfork();
+    if (pid == 0) {
+        test_freeze_point();
+        _exit(0);
+    }
+    return pid;
+}
+
+static int wait_for_ever(void *nothing)
+{
+    (void)nothing;
+    while (pause() < 0)
+        ;
+    return 0;
+}
+
+static int share_with_child(int flags)
+{
+    static _Alignas(16) char stack[65536];
+    return clone(wait_for_ever, stack + sizeof stack, flags | SIGCHLD, NULL);
+}
+
+static int share_descriptors(void)
+{
+    return share_with_child(CLONE_FILES);
+}
+
+static int share_folder(void)
+{
+    return share_with_child(CLONE_FS);
+}
+
+static int share_memory(void)
+{
+    return share_with_child(CLONE_VM);
+}
+
+/* A child that holds a right which the root has not: refused by its own name and number. */
+static int open_in_child(void)
+{
+    int ready[2];
+    char byte;
+    CHECK(pipe(ready) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK(open_pidfd() >= 0 && write(ready[1], "r", 1) == 1);
+        wait_for_ever(NULL);
+    }
+    CHECK_EQUAL(read(ready[0], &byte, 1), 1);
+    return pid;
+}
+
+static int stop_child(void)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        wait_for_ever(NULL);
+    CHECK(kill(pid, SIGSTOP) == 0);
+    return waitpid(pid, &status, WUNTRACED) == pid ? 0 : -1;
 }
 
 static int open_userfaultfd(void)
@@ -169,8 +219,12 @@ static const struct {
     {"inotify-event", leave_event},
     {"tmp-too-big", fill_tmp},
     {"lost-right", send_closed},
-    {"child", start_child},
-    {"zombie", make_zombie},
+    {"vfork", start_vfork},
+    {"shared-descriptors", share_descriptors},
+    {"shared-folder", share_folder},
+    {"shared-memory", share_memory},
+    {"child-pidfd", open_in_child},
+    {"stopped-child", stop_child},
     {"pidfd", open_pidfd},
     {"userfaultfd", open_userfaultfd},
     {"namespace", open_namespace},
