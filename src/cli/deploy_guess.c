@@ -162,6 +162,14 @@ static int guess_bootstrap(
     return 1;
 }
 
+/* A program that speaks to the Runtime API by itself, with AWS's own client, and so has no handler to be named. */
+static bool is_dotnet_program(const struct deploy_package *package, const char *assembly)
+{
+    CLEANUP_FREE char *name = xasprintf("%s.deps.json", assembly);
+    const struct deploy_entry *entry = deploy_package_find(package, name);
+    return entry && strstr((const char *)entry->content.data, "\"Amazon.Lambda.RuntimeSupport/");
+}
+
 static int guess_dotnet(struct deploy_guess *guess, const struct deploy_package *package,
     const json_t *runtimes, struct error *err)
 {
@@ -173,6 +181,10 @@ static int guess_dotnet(struct deploy_guess *guess, const struct deploy_package 
         snprintf(guess->from, sizeof guess->from, "%s", entry->name);
         int len = (int)(strlen(entry->name) - (sizeof end - 1));
         snprintf(guess->handler, sizeof guess->handler, "%.*s", len, entry->name);
+        if (!is_dotnet_program(package, guess->handler))
+            return error_set(err, ERROR_INVALID,
+                "no handler is to be seen in %s: name it with --handler %s::NAMESPACE.TYPE::METHOD",
+                entry->name, guess->handler);
         /* The version that it was built for, when that is on offer. */
         const char *version = strstr((const char *)entry->content.data, tfm);
         unsigned long number = version ? strtoul(version + sizeof tfm - 1, NULL, 10) : 0;

@@ -149,6 +149,7 @@ def test_what_arrives(deploy, tmp_path):
     ({}, [], 1, "there is nothing to deploy"),
     ({"go.mod": "module x"}, [], 1, "go build -o bootstrap"),
     ({"app.py": "x = 1\n"}, [], 1, "no handler is to be seen in app.py: name it with --handler app.FUNCTION"),
+    ({"Shop.runtimeconfig.json": "{}", "Shop.dll": "MZ"}, [], 1, "--handler Shop::NAMESPACE.TYPE::METHOD"),
     ({"app.py": PYTHON}, ["--runtime", "python3.9"], 1, "does not offer python3.9: install python3.9"),
     ({"app.py": PYTHON}, ["--runtime", "cobol85"], 1, "there is no runtime cobol85"),
     ({"app.py": "raise KeyError('nothing')\ndef handler(e, c): pass\n"}, [], 1, "is Failed: KeyError: 'nothing'"),
