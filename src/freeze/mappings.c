@@ -59,7 +59,9 @@ static const struct {
     {"mg", offsetof(struct mapping, mergeable)},
     {"ss", offsetof(struct mapping, shadow_stack)},
     {"sl", offsetof(struct mapping, sealed)},
-    {"gu", offsetof(struct mapping, guarded)},
+    {"sr", offsetof(struct mapping, sequential)},
+    {"rr", offsetof(struct mapping, random)},
+    {"lf", offsetof(struct mapping, lock_on_fault)},
 };
 
 /* proc_pid_smaps(5): two-letter codes, separated by blanks. */
@@ -101,6 +103,8 @@ int mappings_read(struct mappings *m, const struct tracee *t, struct error *err)
             m->count++;
         } else if (m->count > 0 && strncmp(line, "VmFlags: ", 9) == 0) {
             parse_flags(&m->list[m->count - 1], line + 9);
+        } else if (m->count > 0 && strncmp(line, "ProtectionKey:", 14) == 0) {
+            m->list[m->count - 1].protection_key = atoi(line + 14);
         }
     }
     return 0;

@@ -1,6 +1,7 @@
 /* Private memory. The template plan maps every mapping, fills it from the page stream, then sets its final
  * protection and advice. What goes into the stream: pages that are the process's own, which are the anonymous
  * ones (also of private file mappings, where it has written), but for those that hold only zeros. */
+#include "freeze/pages.h"
 #include "freeze/parts.h"
 
 #include "base/fd.h"
@@ -8,114 +9,32 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mman.h>
+#include <linux/prctl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
+#define PAGE PAGES_BYTES
 #define BATCH_BYTES (1ul << 20)
-#define RUNS_PER_SCAN 512
 #ifndef MAP_DROPPABLE
 #define MAP_DROPPABLE 0x08
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
 #endif
 #ifndef SYS_mseal
 #define SYS_mseal 462
 #endif
 
-struct run {
-    uint64_t start, end;
-};
-
-/* ioctl PAGEMAP_SCAN: Documentation/admin-guide/mm/pagemap.rst, kernel 6.7 and newer. */
-struct page_region {
-    uint64_t start, end, categories;
-};
-struct pm_scan_arg {
-    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-#define PAGEMAP_SCAN_IOCTL _IOWR('f', 16, struct pm_scan_arg)
-#define SCAN_FILE (1u << 2)
-#define SCAN_PRESENT (1u << 3)
-#define SCAN_SWAPPED (1u << 4)
-#define SCAN_ZERO_PAGE (1u << 5)
-
 struct scanner {
     struct freeze *f;
-    int pagemap;
-    bool no_scan_ioctl; /* an older kernel: read the pagemap itself */
-    uint8_t *batch;     /* BATCH_BYTES */
+    struct page_scanner pages;
+    uint8_t *batch; /* BATCH_BYTES */
 };
-
-/* Everything in [from, end) that the process wrote, a few runs at a time; *next is where to go on. */
-static int scan_with_ioctl(
-    struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count, uint64_t *next)
-{
-    struct page_region regions[RUNS_PER_SCAN];
-    struct pm_scan_arg arg = {
-        .size = sizeof arg,
-        .start = from,
-        .end = end,
-        .vec = (uint64_t)regions,
-        .vec_len = RUNS_PER_SCAN,
-        .category_inverted = SCAN_FILE | SCAN_ZERO_PAGE,
-        .category_mask = SCAN_FILE | SCAN_ZERO_PAGE,
-        .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
-        .return_mask = SCAN_PRESENT,
-    };
-    int n = ioctl(s->pagemap, PAGEMAP_SCAN_IOCTL, &arg);
-    if (n < 0)
-        return -1;
-    for (int i = 0; i < n; i++)
-        runs[i] = (struct run){regions[i].start, regions[i].end};
-    *count = (size_t)n;
-    *next = arg.walk_end;
-    return 0;
-}
-
-/* The same from the pagemap's entries: bit 63 present, 62 swapped, 61 of a file or shared. */
-static int scan_with_read(
-    struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count, uint64_t *next)
-{
-    uint64_t entries[RUNS_PER_SCAN];
-    size_t pages = (end - from) / PAGE;
-    if (pages > RUNS_PER_SCAN)
-        pages = RUNS_PER_SCAN;
-    ssize_t n = pread(s->pagemap, entries, pages * sizeof *entries, (off_t)(from / PAGE * sizeof *entries));
-    if (n <= 0)
-        return -1;
-    pages = (size_t)n / sizeof *entries;
-    *count = 0;
-    for (size_t i = 0; i < pages; i++) {
-        bool own = (entries[i] >> 62) != 0 && !(entries[i] >> 61 & 1);
-        uint64_t address = from + i * PAGE;
-        if (own && *count > 0 && runs[*count - 1].end == address)
-            runs[*count - 1].end += PAGE;
-        else if (own)
-            runs[(*count)++] = (struct run){address, address + PAGE};
-    }
-    *next = from + pages * PAGE;
-    return 0;
-}
-
-static int scan(struct scanner *s, uint64_t from, uint64_t end, struct run *runs, size_t *count,
-    uint64_t *next, struct error *err)
-{
-    if (!s->no_scan_ioctl) {
-        if (scan_with_ioctl(s, from, end, runs, count, next) == 0)
-            return 0;
-        if (errno != ENOTTY && errno != EINVAL)
-            return error_system(err, "cannot scan the pages of process %d", s->f->tracee.inner_pid);
-        s->no_scan_ioctl = true;
-    }
-    if (scan_with_read(s, from, end, runs, count, next) == 0)
-        return 0;
-    return error_system(err, "cannot read the pagemap of process %d", s->f->tracee.inner_pid);
-}
 
 static bool all_zero(const uint8_t *page)
 {
@@ -146,7 +65,7 @@ static int put_nonzero_runs(
     return len > from ? put_run(s, address + from, s->batch + from, len - from, err) : 0;
 }
 
-static int store_run(struct scanner *s, struct run run, bool zeros_are_default, struct error *err)
+static int store_run(struct scanner *s, struct page_run run, bool zeros_are_default, struct error *err)
 {
     for (uint64_t at = run.start; at < run.end; at += BATCH_BYTES) {
         size_t len = run.end - at < BATCH_BYTES ? run.end - at : BATCH_BYTES;
@@ -157,31 +76,87 @@ static int store_run(struct scanner *s, struct run run, bool zeros_are_default, 
     return 0;
 }
 
+static void plan_guard(struct plan *plan, struct page_run run)
+{
+    plan_call(plan, SYS_madvise, plan_literal(run.start), plan_literal(run.end - run.start),
+        plan_literal(MADV_GUARD_INSTALL));
+}
+
 static int store_own_pages(struct scanner *s, const struct mapping *m, struct error *err)
 {
-    struct run runs[RUNS_PER_SCAN];
+    struct page_run runs[PAGES_RUNS_MAX];
     for (uint64_t at = m->start; at < m->end;) {
         size_t count = 0;
-        if (scan(s, at, m->end, runs, &count, &at, err) < 0)
+        if (pages_scan(&s->pages, at, m->end, runs, &count, &at, err) < 0)
             return -1;
-        for (size_t i = 0; i < count; i++)
-            if (store_run(s, runs[i], m->path[0] != '/', err) < 0)
+        for (size_t i = 0; i < count; i++) {
+            if (runs[i].guard)
+                plan_guard(&s->f->process->template_plan, runs[i]);
+            else if (store_run(s, runs[i], m->path[0] != '/', err) < 0)
                 return -1;
+        }
     }
     return 0;
 }
 
+int freeze_guards(struct freeze *f, const struct mapping *m, struct plan *plan, struct error *err)
+{
+    struct page_run runs[PAGES_RUNS_MAX];
+    struct page_scanner scanner;
+    if (pages_open(&scanner, &f->tracee, err) < 0)
+        return -1;
+    int result = 0;
+    for (uint64_t at = m->start; at < m->end && result == 0;) {
+        size_t count = 0;
+        result = pages_scan(&scanner, at, m->end, runs, &count, &at, err);
+        for (size_t i = 0; i < count; i++)
+            if (runs[i].guard)
+                plan_guard(plan, runs[i]);
+    }
+    pages_close(&scanner);
+    return result;
+}
+
+/* How much of a private mapping its file fills; what lies behind raises SIGBUS. */
+static int read_filled(const struct freeze *f, const struct mapping *m, uint64_t *filled, struct error *err)
+{
+    char name[64];
+    struct stat st;
+    snprintf(name, sizeof name, "map_files/%lx-%lx", m->start, m->end);
+    if (fstatat(f->tracee.proc_fd, name, &st, 0) < 0)
+        return error_system(err, "cannot look at the file of the mapping at %#lx (%s)", m->start, m->path);
+    uint64_t size = (uint64_t)st.st_size > m->offset ? (uint64_t)st.st_size - m->offset : 0;
+    *filled = (size + PAGE - 1) / PAGE * PAGE;
+    if (*filled > m->end - m->start)
+        *filled = m->end - m->start;
+    return 0;
+}
+
 /* A private mapping of a file that will not be there (deleted, memfd, /tmp): it becomes anonymous memory with
- * the file's bytes. Pages past the end of the file cannot be read; they stay holes. */
+ * the file's bytes, and behind these a mapping of an empty file. Guard pages cannot be read. */
 static int store_all_pages(struct scanner *s, const struct mapping *m, struct error *err)
 {
-    for (uint64_t at = m->start; at < m->end; at += PAGE) {
+    uint64_t filled;
+    struct plan *plan = &s->f->process->template_plan;
+    if (read_filled(s->f, m, &filled, err) < 0)
+        return -1;
+    for (uint64_t at = m->start; at < m->start + filled; at += PAGE) {
         struct error unreadable;
         if (tracee_read(&s->f->tracee, at, s->batch, PAGE, &unreadable) == 0 &&
             put_nonzero_runs(s, at, PAGE, true, err) < 0)
             return -1;
     }
-    return 0;
+    if (m->start + filled < m->end) {
+        plan_save(plan_call(plan, SYS_memfd_create, plan_data(image_put_string(s->f->image, "empty")),
+                      plan_literal(MFD_CLOEXEC)),
+            1);
+        plan_expect_value(plan_call(plan, SYS_mmap, plan_literal(m->start + filled),
+                              plan_literal(m->end - m->start - filled), plan_literal((uint64_t)m->protection),
+                              plan_literal(MAP_PRIVATE | MAP_FIXED), plan_register(1), plan_literal(0)),
+            (int64_t)(m->start + filled));
+        plan_call(plan, SYS_close, plan_register(1));
+    }
+    return freeze_guards(s->f, m, plan, err);
 }
 
 static bool becomes_anonymous(const struct mapping *m)
@@ -212,9 +187,9 @@ static int check_mapping(const struct freeze *f, const struct mapping *m, struct
         return refuse_mapping(f, m, err, "is served by userfaultfd, which cannot be frozen");
     if (m->shadow_stack)
         return refuse_mapping(f, m, err, "is a shadow stack, which cannot be frozen yet");
-    if (m->guarded)
-        return refuse_mapping(f, m, err, "has guard pages of MADV_GUARD_INSTALL, which cannot be frozen yet");
-    if (m->shared && m->path[0] == '/' && m->protection & PROT_WRITE)
+    if (m->protection_key != 0 && m->protection != PROT_EXEC)
+        return refuse_mapping(f, m, err, "has a memory protection key, which cannot be frozen yet");
+    if (m->shared && !freeze_handles_shared(f, m) && m->path[0] == '/' && m->protection & PROT_WRITE)
         return refuse_mapping(f, m, err,
             f->request->host_tmp && strncmp(m->path, "/tmp/", 5) == 0
                 ? "is a writable shared mapping of a file that clones would share: a private /tmp "
@@ -278,6 +253,15 @@ static void plan_advice(struct plan *plan, const struct mapping *m, int advice)
         plan_literal((uint64_t)advice));
 }
 
+/* The name that prctl(PR_SET_VMA) gave it: "[anon:NAME]". */
+static void plan_name(struct freeze *f, struct plan *plan, const struct mapping *m)
+{
+    CLEANUP_FREE char *name = xstrdup(m->path + strlen("[anon:"));
+    name[strlen(name) - 1] = '\0';
+    plan_call(plan, SYS_prctl, plan_literal(PR_SET_VMA), plan_literal(PR_SET_VMA_ANON_NAME),
+        plan_literal(m->start), plan_literal(m->end - m->start), plan_data(image_put_string(f->image, name)));
+}
+
 /* After the pages are in: what the mapping finally is. */
 static void plan_final_state(struct freeze *f, struct plan *plan, const struct mapping *m)
 {
@@ -294,12 +278,19 @@ static void plan_final_state(struct freeze *f, struct plan *plan, const struct m
         plan_advice(plan, m, MADV_DONTDUMP);
     if (m->mergeable)
         plan_advice(plan, m, MADV_MERGEABLE);
+    if (m->sequential)
+        plan_advice(plan, m, MADV_SEQUENTIAL);
+    if (m->random)
+        plan_advice(plan, m, MADV_RANDOM);
+    if (strncmp(m->path, "[anon:", 6) == 0)
+        plan_name(f, plan, m);
     /* A fork does not keep a lock, and must first bring the memory that no later fork shall: both are for the
      * clone to make. */
     if (m->dont_fork)
         plan_advice(&f->on_memory, m, MADV_DONTFORK);
     if (m->locked)
-        plan_call(&f->on_memory, SYS_mlock, plan_literal(m->start), plan_literal(m->end - m->start));
+        plan_call(&f->on_memory, SYS_mlock2, plan_literal(m->start), plan_literal(m->end - m->start),
+            plan_literal(m->lock_on_fault ? MLOCK_ONFAULT : 0));
     if (m->sealed) /* in a tree it is moved before */
         plan_call(f->in_tree ? &f->on_memory : plan, SYS_mseal, plan_literal(m->start),
             plan_literal(m->end - m->start), plan_literal(0));
@@ -345,10 +336,10 @@ static int freeze_mapping(
         note_special(f, m);
         return 0;
     }
-    if (m->shared && freeze_handles_shared(f, m))
-        return 0;
     if (check_mapping(f, m, err) < 0)
         return -1;
+    if (m->shared && freeze_handles_shared(f, m))
+        return 0;
     if (becomes_anonymous(m)) {
         plan_anonymous(&f->process->template_plan, m);
         return store_all_pages(s, m, err);
@@ -382,10 +373,12 @@ static int freeze_all_mappings(struct scanner *s, struct error *err)
 
 int freeze_memory(struct freeze *f, struct error *err)
 {
-    CLEANUP_FD int pagemap = openat(f->tracee.proc_fd, "pagemap", O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0)
-        return error_system(err, "cannot open the pagemap of process %d", f->tracee.inner_pid);
-    CLEANUP_FREE uint8_t *batch = xcalloc(1, BATCH_BYTES);
-    struct scanner scanner = {.f = f, .pagemap = pagemap, .batch = batch};
-    return freeze_all_mappings(&scanner, err);
+    struct scanner scanner = {.f = f};
+    if (pages_open(&scanner.pages, &f->tracee, err) < 0)
+        return -1;
+    scanner.batch = xcalloc(1, BATCH_BYTES);
+    int result = freeze_all_mappings(&scanner, err);
+    free(scanner.batch);
+    pages_close(&scanner.pages);
+    return result;
 }

@@ -7,13 +7,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/prctl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define SETTING_BYTES 64
+#define SETTING_PAGE_BYTES 4096
+#define LDT_BYTES_ASKED 64
+#define PROTECTION_KEYS 16
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#define PR_GET_MDWE 66
+#endif
 
 /* A file of /proc/PID that a process may write for itself, such as its OOM score. `prefix` tells the number's
  * base, which the kernel prints without it. */
@@ -42,42 +51,58 @@ static int freeze_proc_setting(struct freeze *f, const char *name, const char *p
     return 0;
 }
 
-static int refuse_memory_policy(struct freeze *f, struct error *err)
+/* Segments of the process's own. Only to be asked from inside. */
+static int refuse_local_descriptors(struct freeze *f, struct error *err)
 {
-    int mode = 0;
-    long without_pointers;
-    /* A kernel without NUMA has no such call, and then no such policy. */
-    if (tracee_ask(&f->tracee, &without_pointers, err, SYS_get_mempolicy, 0, 0) < 0)
+    long bytes;
+    uint64_t scratch;
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0 ||
+        tracee_call(&f->tracee, &bytes, err, SYS_modify_ldt, 0, scratch, LDT_BYTES_ASKED) < 0)
         return -1;
-    if (without_pointers == -ENOSYS)
+    if (bytes <= 0)
         return 0;
-    if (tracee_query(&f->tracee, 0, &mode, sizeof mode, err, SYS_get_mempolicy, 0, (const uint64_t[4]){0}) <
-        0)
-        return -1;
-    if (mode == 0)
-        return 0;
-    return tracee_refuse(&f->tracee, err, "it has set a NUMA memory policy, which cannot be frozen yet");
+    return tracee_refuse(&f->tracee, err, "it has segments of its own (modify_ldt), which cannot be frozen");
 }
 
-static int refuse_own_filters(struct freeze *f, struct error *err)
+/* A key that is not allocated cannot be put on a page. The page is the scratch page, which ends as it was. */
+static int refuse_protection_keys(struct freeze *f, struct error *err)
 {
-    CLEANUP_BUFFER struct buffer status = {0};
-    if (tracee_proc_file(&f->tracee, "status", &status, err) < 0)
+    long result;
+    uint64_t scratch;
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
         return -1;
-    buffer_append_u8(&status, 0);
-    const char *at = strstr((const char *)status.data, "\nSeccomp_filters:");
-    unsigned long count =
-        at == NULL ? f->request->filter_count : strtoul(at + strlen("\nSeccomp_filters:"), NULL, 10);
-    if (count == f->request->filter_count)
-        return 0;
-    return tracee_refuse(
-        &f->tracee, err, "it has attached system call filters of its own, which cannot be frozen yet");
+    for (uint64_t key = 1; key < PROTECTION_KEYS; key++) {
+        if (tracee_call(&f->tracee, &result, err, SYS_pkey_mprotect, scratch, SETTING_PAGE_BYTES,
+                PROT_READ | PROT_WRITE, key) < 0)
+            return -1;
+        if (result < 0)
+            continue;
+        if (tracee_call(&f->tracee, &result, err, SYS_pkey_mprotect, scratch, SETTING_PAGE_BYTES,
+                PROT_READ | PROT_WRITE, 0) < 0)
+            return -1;
+        return tracee_refuse(&f->tracee, err,
+            "it has allocated memory protection key %d, which cannot be frozen yet", (int)key);
+    }
+    return 0;
+}
+
+/* That no memory may become executable: kept by forks, but it would be in the way of making the clone. */
+static int freeze_write_execute(struct freeze *f, struct error *err)
+{
+    long denied;
+    if (tracee_ask(&f->tracee, &denied, err, SYS_prctl, PR_GET_MDWE, 0) < 0)
+        return -1;
+    if (denied > 0)
+        plan_call(
+            &f->process->release_plan, SYS_prctl, plan_literal(PR_SET_MDWE), plan_literal((uint64_t)denied));
+    return 0;
 }
 
 int freeze_odd_settings(struct freeze *f, struct error *err)
 {
     if (freeze_proc_setting(f, "oom_score_adj", "", err) < 0 ||
-        freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_memory_policy(f, err) < 0)
+        freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_local_descriptors(f, err) < 0 ||
+        refuse_protection_keys(f, err) < 0)
         return -1;
-    return refuse_own_filters(f, err);
+    return freeze_write_execute(f, err);
 }

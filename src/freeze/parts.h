@@ -36,6 +36,10 @@ MUST_CHECK int freeze_credentials(struct freeze *f, struct error *err);
 void freeze_thread_rights(struct freeze *f, struct plan *plan);
 /* Private memory: mappings and pages into the template plan, the pages into the stream. */
 MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
+/* The guard regions of a mapping, into `plan`. */
+MUST_CHECK int freeze_guards(struct freeze *f, const struct mapping *m, struct plan *plan, struct error *err);
+/* What holds for all memory, also what is mapped later: locks (mlockall), a refusal of policies for NUMA. */
+MUST_CHECK int freeze_memory_settings(struct freeze *f, struct error *err);
 /* What a process has beside memory, threads and descriptors: signal handlers, limits, timers, mm fields,
  * umask... into the template plan where a fork inherits it, else into the process plan. */
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
@@ -43,6 +47,8 @@ MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
 MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
 /* Its part about timers, into the release plan. */
 MUST_CHECK int freeze_timers(struct freeze *f, struct error *err);
+/* What few programs set for a thread, each kept or refused. */
+MUST_CHECK int freeze_thread_settings(struct freeze *f, size_t index, struct error *err);
 /* Its part about settings that few programs use, each kept or refused. */
 MUST_CHECK int freeze_odd_settings(struct freeze *f, struct error *err);
 /* Queued signals, of thread `index` or (shared) of the process: the plan sends them again to oneself. */

@@ -171,7 +171,8 @@ static int freeze_prctl_settings(struct freeze *f, struct error *err)
         return -1;
     struct image_process *process = f->process;
     if (thp_disabled > 0)
-        plan_call(f->settings, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1));
+        plan_call(f->settings, SYS_prctl, plan_literal(PR_SET_THP_DISABLE), plan_literal(1),
+            plan_literal((uint64_t)thp_disabled & ~1ull)); /* flags, since Linux 6.18 */
     if (timer_slack > 0 && timer_slack != 50000)
         plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_TIMERSLACK),
             plan_literal((uint64_t)timer_slack));
@@ -214,6 +215,8 @@ static int freeze_session(struct freeze *f, struct error *err)
         return tracee_refuse(&f->tracee, err, "its root folder was changed to %s", root);
     if (strstr(cwd, " (deleted)") != NULL)
         return tracee_refuse(&f->tracee, err, "its working folder %s was deleted", cwd);
+    if (!f->in_tree && stat[5] == (uint64_t)f->tracee.pid && stat[6] != stat[5])
+        plan_call(&f->process->process_plan, SYS_setpgid, plan_literal(0), plan_literal(0));
     if (!f->in_tree && stat[6] == (uint64_t)f->tracee.pid)
         plan_call(&f->process->process_plan, SYS_setsid, plan_literal(0));
     plan_call(&f->process->process_plan, SYS_chdir, plan_data(image_put_string(f->image, cwd)));
@@ -222,9 +225,10 @@ static int freeze_session(struct freeze *f, struct error *err)
 
 int freeze_process_state(struct freeze *f, struct error *err)
 {
-    if (freeze_status(f, err) < 0 || freeze_signal_handlers(f, err) < 0 || freeze_mm_fields(f, err) < 0 ||
-        freeze_limits(f, err) < 0 || freeze_prctl_settings(f, err) < 0 || freeze_membarrier(f, err) < 0 ||
-        freeze_session(f, err) < 0 || freeze_odd_settings(f, err) < 0 || freeze_timers(f, err) < 0)
+    if (freeze_memory_settings(f, err) < 0 || freeze_status(f, err) < 0 ||
+        freeze_signal_handlers(f, err) < 0 || freeze_mm_fields(f, err) < 0 || freeze_limits(f, err) < 0 ||
+        freeze_prctl_settings(f, err) < 0 || freeze_membarrier(f, err) < 0 || freeze_session(f, err) < 0 ||
+        freeze_odd_settings(f, err) < 0 || freeze_timers(f, err) < 0)
         return -1;
     return freeze_pending_signals(f, 0, true, &f->process->release_plan, err);
 }

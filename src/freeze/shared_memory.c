@@ -14,9 +14,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+
 static bool is_anonymous(const struct mapping *m)
 {
-    return m->deleted && strcmp(m->path, "/dev/zero") == 0;
+    /* The second when prctl(PR_SET_VMA) has named it. */
+    return (m->deleted && strcmp(m->path, "/dev/zero") == 0) || strncmp(m->path, "[anon_shmem:", 12) == 0;
 }
 
 static bool is_memfd(const struct mapping *m)
@@ -122,7 +127,7 @@ static int find_object(struct descriptors *d, const struct freeze *f, const stru
     return object->at < 0 ? -1 : 0;
 }
 
-static void map(struct plan *plan, const struct mapping *m, int at)
+static int map(struct freeze *f, struct plan *plan, const struct mapping *m, int at, struct error *err)
 {
     struct plan_arg start = plan_literal(m->start), len = plan_literal(m->end - m->start);
     struct plan_op *op = plan_call(plan, SYS_mmap, start, len, plan_literal((uint64_t)m->protection),
@@ -132,12 +137,18 @@ static void map(struct plan *plan, const struct mapping *m, int at)
         bool wanted;
         int advice;
     } advices[] = {{m->dont_fork, MADV_DONTFORK}, {m->dont_dump, MADV_DONTDUMP},
-        {m->huge_page, MADV_HUGEPAGE}, {m->no_huge_page, MADV_NOHUGEPAGE}};
+        {m->huge_page, MADV_HUGEPAGE}, {m->no_huge_page, MADV_NOHUGEPAGE}, {m->sequential, MADV_SEQUENTIAL},
+        {m->random, MADV_RANDOM}};
     for (size_t i = 0; i < countof(advices); i++)
         if (advices[i].wanted)
             plan_call(plan, SYS_madvise, start, len, plan_literal((uint64_t)advices[i].advice));
+    if (freeze_guards(f, m, plan, err) < 0)
+        return -1;
     if (m->locked)
-        plan_call(plan, SYS_mlock, start, len);
+        plan_call(plan, SYS_mlock2, start, len, plan_literal(m->lock_on_fault ? MLOCK_ONFAULT : 0));
+    if (m->sealed)
+        plan_call(plan, SYS_mseal, start, len, plan_literal(0));
+    return 0;
 }
 
 /* The object's mappings in all processes, of which `m` is the first. */
@@ -154,8 +165,9 @@ static int restore_object(
     for (size_t p = 0; p < family->live_count; p++) {
         struct freeze *f = &family->freezes[p];
         for (size_t i = 0; i < f->mappings.count; i++)
-            if (same_object(m, &f->mappings.list[i]))
-                map(in_tree ? &f->maps : &f->process->process_plan, &f->mappings.list[i], object.at);
+            if (same_object(m, &f->mappings.list[i]) && map(f, in_tree ? &f->maps : &f->process->process_plan,
+                                                            &f->mappings.list[i], object.at, err) < 0)
+                return -1;
     }
     if (object.temporary && !in_tree)
         descriptors_close(d, object.at);

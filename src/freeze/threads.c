@@ -89,33 +89,6 @@ static void settle_interrupted_call(struct user_regs_struct *r)
     }
 }
 
-/* include/uapi/linux/rseq.h */
-struct rseq_section {
-    uint32_t version, flags;
-    uint64_t start, length, abort;
-};
-#define RSEQ_SECTION_POINTER_AT 8
-
-/* A thread that was inside a restartable sequence is sent to its abort handler, as the kernel does when it
- * moves one. */
-static int leave_restartable_sequence(
-    struct freeze *f, uint64_t rseq_address, struct user_regs_struct *r, struct error *err)
-{
-    uint64_t pointer;
-    struct rseq_section section;
-    if (rseq_address == 0)
-        return 0;
-    if (tracee_read(&f->tracee, rseq_address + RSEQ_SECTION_POINTER_AT, &pointer, sizeof pointer, err) < 0)
-        return -1;
-    if (pointer == 0)
-        return 0;
-    if (tracee_read(&f->tracee, pointer, &section, sizeof section, err) < 0)
-        return -1;
-    if (r->rip - section.start < section.length)
-        r->rip = section.abort;
-    return 0;
-}
-
 static void fill_context(struct kernel_ucontext *c, const struct user_regs_struct *r)
 {
     *c = (struct kernel_ucontext){
@@ -219,17 +192,12 @@ static int plan_pointers(struct freeze *f, size_t index, struct error *err)
     return 0;
 }
 
-static int plan_rseq(struct freeze *f, size_t index, struct user_regs_struct *registers, struct error *err)
+static void plan_rseq(struct freeze *f, size_t index)
 {
-    struct __ptrace_rseq_configuration rseq = {0};
-    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, f->tracee.threads[index].tid, sizeof rseq, &rseq) < 0)
-        return error_system(
-            err, "cannot read the rseq registration of thread %d", f->tracee.threads[index].inner_tid);
-    if (rseq.rseq_abi_pointer == 0)
-        return 0;
-    plan_call(&f->process->threads[index].plan, SYS_rseq, plan_literal(rseq.rseq_abi_pointer),
-        plan_literal(rseq.rseq_abi_size), plan_literal(rseq.flags), plan_literal(rseq.signature));
-    return leave_restartable_sequence(f, rseq.rseq_abi_pointer, registers, err);
+    const struct __ptrace_rseq_configuration *rseq = &f->tracee.threads[index].rseq;
+    if (rseq->rseq_abi_pointer != 0)
+        plan_call(&f->process->threads[index].plan, SYS_rseq, plan_literal(rseq->rseq_abi_pointer),
+            plan_literal(rseq->rseq_abi_size), plan_literal(rseq->flags), plan_literal(rseq->signature));
 }
 
 /* The CPUs it may run on, where it has chosen other ones than its process was given; and its I/O priority. */
@@ -273,10 +241,13 @@ static int plan_identity(struct freeze *f, size_t index, struct error *err)
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {0};
+    } attributes = {0}, ours = {0};
     if (syscall(SYS_sched_getattr, thread->tid, &attributes, sizeof attributes, 0) < 0)
         return error_system(err, "cannot read the scheduling of thread %d", thread->inner_tid);
-    if (attributes.policy != SCHED_OTHER || attributes.nice != 0)
+    if (syscall(SYS_sched_getattr, 0, &ours, sizeof ours, 0) < 0)
+        return error_system(err, "cannot read our own scheduling");
+    if (attributes.policy != SCHED_OTHER || attributes.nice != 0 || attributes.flags != 0 ||
+        attributes.runtime != ours.runtime) /* a time slice of its own */
         plan_call(&out->plan, SYS_sched_setattr, plan_literal(0),
             plan_data(image_put(f->image, &attributes, sizeof attributes)), plan_literal(0));
     return plan_processors(f, index, err);
@@ -334,9 +305,10 @@ static int freeze_thread(struct freeze *f, size_t index, struct error *err)
     out->stop_syscall = (long long)registers.orig_rax < 0 ? -1 : (int64_t)registers.orig_rax;
     settle_interrupted_call(&registers);
     if (refuse_unshared(f, index, err) < 0 || plan_pointers(f, index, err) < 0 ||
-        plan_rseq(f, index, &registers, err) < 0 || plan_identity(f, index, err) < 0 ||
+        plan_identity(f, index, err) < 0 || freeze_thread_settings(f, index, err) < 0 ||
         freeze_pending_signals(f, index, false, &out->plan, err) < 0)
         return -1;
+    plan_rseq(f, index);
     freeze_thread_rights(f, &out->plan);
     out->stop_address = registers.rip;
     return put_frame(f, index, &registers, err);

@@ -101,10 +101,14 @@ static int freeze_posix_timers(struct freeze *f, struct error *err)
         char key[32];
         if (id == TIMER_ID_MAX)
             return tracee_refuse(&f->tracee, err, "it has timers with numbers above %d", TIMER_ID_MAX);
-        snprintf(key, sizeof key, "ID: %d\n", id);
-        const char *at = strstr((char *)text.data, key);
-        if (at == NULL || (at != (char *)text.data && at[-1] != '\n'))
+        /* At a line's start: "ClockID: 1" is something else. */
+        snprintf(key, sizeof key, "\nID: %d\n", id);
+        const char *at = strncmp((char *)text.data, key + 1, strlen(key + 1)) == 0
+                             ? (char *)text.data - 1
+                             : strstr((char *)text.data, key);
+        if (at == NULL)
             continue;
+        at++;
         left--;
         struct posix_timer timer;
         struct itimerspec state;

@@ -122,11 +122,10 @@ static int add_thread(struct tracee *t, pid_t tid, struct error *err)
     struct tracee_thread thread = {.tid = tid};
     char path[64];
     snprintf(path, sizeof path, "task/%d/status", tid);
-    struct iovec registers = {&thread.registers, sizeof thread.registers};
     if (stop_thread(t, tid, err) < 0 || read_inner_id(t, path, &thread.inner_tid, err) < 0)
         return -1;
-    if (ptrace(PTRACE_GETREGSET, tid, 1 /* NT_PRSTATUS */, &registers) < 0)
-        return error_system(err, "cannot read the registers of thread %d", tid);
+    if (tracee_read_thread(t, &thread, err) < 0)
+        return -1;
     t->threads = xrealloc(t->threads, (t->thread_count + 1) * sizeof *t->threads);
     t->threads[t->thread_count++] = thread;
     return 0;

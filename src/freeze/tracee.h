@@ -8,13 +8,16 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/user.h>
 
 struct tracee_thread {
-    pid_t tid;                         /* as we see it */
-    pid_t inner_tid;                   /* in the innermost pid namespace */
-    struct user_regs_struct registers; /* as it was stopped */
+    pid_t tid;       /* as we see it */
+    pid_t inner_tid; /* in the innermost pid namespace */
+    struct user_regs_struct
+        registers; /* as it was stopped; of a restartable sequence, where that aborts to */
+    struct __ptrace_rseq_configuration rseq;
 };
 
 struct tracee {
@@ -42,6 +45,9 @@ MUST_CHECK int tracee_read(
     const struct tracee *t, uint64_t address, void *out, size_t len, struct error *err);
 MUST_CHECK int tracee_write(
     const struct tracee *t, uint64_t address, const void *data, size_t len, struct error *err);
+/* Registers and what else is known only before a call is made in the thread (tracee_thread.c). Refuses what would make such
+ * calls go wrong. */
+MUST_CHECK int tracee_read_thread(const struct tracee *t, struct tracee_thread *thread, struct error *err);
 /* Run one system call in thread `index`. *result is what it returned (-errno for failure); returns -1 only
  * when it could not be run. Missing arguments are 0. */
 MUST_CHECK int tracee_syscall(struct tracee *t, size_t index, long *result, struct error *err, long number,
