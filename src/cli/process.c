@@ -1,10 +1,12 @@
 /* thaw process: the engine for any program. Parses and prints; src/process does the work. */
 #include "process/process.h"
 
+#include "base/fd.h"
 #include "cli/cli.h"
 #include "cli/table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +95,8 @@ enum {
     OPTION_COUNT,
     OPTION_WAIT,
     OPTION_TIMINGS,
-    OPTION_PLAN
+    OPTION_PLAN,
+    OPTION_PID_FILE
 };
 
 static int parse_freeze_option(struct freeze_arguments *a, int option, struct error *err)
@@ -225,6 +228,7 @@ static enum cli_exit run_freeze(int argc, char **argv)
 
 struct thaw_arguments {
     struct process_thaw_options options;
+    const char *pid_file;
     bool json, timings;
 };
 
@@ -236,6 +240,9 @@ static int parse_thaw_option(struct thaw_arguments *a, int option, struct error 
         if (cli_parse_number(&number, "--count", optarg, 1, PROCESS_CLONES_MAX, err) < 0)
             return -1;
         a->options.count = (unsigned)number;
+        return 0;
+    case OPTION_PID_FILE:
+        a->pid_file = optarg;
         return 0;
     case OPTION_WAIT:
         a->options.wait = true;
@@ -259,8 +266,9 @@ static int parse_thaw_option(struct thaw_arguments *a, int option, struct error 
 static int parse_thaw(struct thaw_arguments *a, int argc, char **argv, struct error *err)
 {
     static const struct option known[] = {{"count", required_argument, NULL, OPTION_COUNT},
-        {"wait", no_argument, NULL, OPTION_WAIT}, {"network", required_argument, NULL, OPTION_NETWORK},
-        {"json", no_argument, NULL, OPTION_JSON}, {"timings", no_argument, NULL, OPTION_TIMINGS}, {0}};
+        {"pid-file", required_argument, NULL, OPTION_PID_FILE}, {"wait", no_argument, NULL, OPTION_WAIT},
+        {"network", required_argument, NULL, OPTION_NETWORK}, {"json", no_argument, NULL, OPTION_JSON},
+        {"timings", no_argument, NULL, OPTION_TIMINGS}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;)
         if (parse_thaw_option(a, option, err) < 0)
             return -1;
@@ -323,6 +331,14 @@ static void print_clones(const struct thaw_arguments *a, const struct process_cl
         print_timings(c);
 }
 
+static int write_pid_file(const char *path, const struct process_clones *c, struct error *err)
+{
+    CLEANUP_BUFFER struct buffer text = {0};
+    for (unsigned i = 0; i < c->count; i++)
+        buffer_printf(&text, "%d\n", c->list[i].pid);
+    return file_write_atomic(AT_FDCWD, path, text.data, text.len, 0644, err);
+}
+
 static enum cli_exit run_thaw(int argc, char **argv)
 {
     struct thaw_arguments a = {.options = {.count = 1}};
@@ -334,6 +350,8 @@ static enum cli_exit run_thaw(int argc, char **argv)
     if (require_root(&err) < 0 || process_thaw(&a.options, &clones, &err) < 0)
         return fail(&err);
     print_clones(&a, &clones);
+    if (a.pid_file && write_pid_file(a.pid_file, &clones, &err) < 0)
+        fprintf(stderr, "thaw: %s\n", err.text);
     int result = a.options.wait ? process_wait(&clones, &status, &err) : 0;
     process_clones_free(&clones);
     return result < 0 ? fail(&err) : hand_on(status);
@@ -403,6 +421,7 @@ const struct cli_command command_process = {
         "  --wait                wait for them: pass signals on, and exit with their status (128+N for "
         "signal N)\n"
         "                        instead of printing their process numbers; they then end with this command\n"
+        "  --pid-file FILE       write their process numbers there\n"
         "  --network host|private  another network than the one it was frozen in\n"
         "  --timings, --json     how long everything took\n"
         "\n"

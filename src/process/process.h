@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "image/plan.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -85,12 +86,15 @@ struct process_clones {
     uint64_t began_ns, read_ns, prepared_ns, built_ns; /* manifest read; namespaces there; template built */
     struct keeper *keepers;
     int stream_flags[3]; /* of our standard streams, as they were */
+    int signals;         /* a signalfd, with `wait` */
+    sigset_t mask_before;
 };
 
-/* All clones, or an error and none. */
+/* All clones, or an error and none. Without `wait` they are children of a guardian, a process that is left behind
+ * to reap them, and have no pidfd here. */
 MUST_CHECK int process_thaw(
     const struct process_thaw_options *options, struct process_clones *clones, struct error *err);
-/* Passes signals on until all have ended. The first status that is not 0 comes back. */
+/* Only with `wait`: passes signals on until all have ended. The first status that is not 0 comes back. */
 MUST_CHECK int process_wait(struct process_clones *clones, int *status, struct error *err);
 void process_clones_free(struct process_clones *clones);
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -200,30 +201,6 @@ static int thaw_all(
     return result;
 }
 
-int process_thaw(const struct process_thaw_options *o, struct process_clones *c, struct error *err)
-{
-    struct folder folder;
-    *c = (struct process_clones){.count = o->count, .began_ns = clock_monotonic_ns()};
-    c->list = xcalloc(o->count, sizeof *c->list);
-    c->keepers = xcalloc(o->count, sizeof *c->keepers);
-    for (unsigned i = 0; i < o->count; i++) {
-        c->list[i].pidfd = -1;
-        c->keepers[i] = KEEPER_NONE;
-    }
-    int result = folder_open(&folder, o->directory, err);
-    if (result == 0) {
-        memcpy(c->name, folder.settings.name, sizeof c->name);
-        c->page_bytes = folder.image.page_bytes;
-        result = thaw_all(c, &folder, o, err);
-    }
-    folder_free(&folder);
-    if (result < 0) {
-        kill_clones(c);
-        process_clones_free(c);
-    }
-    return result;
-}
-
 /* ---- their ends ---- */
 
 static void note_end(struct process_clone *clone)
@@ -261,18 +238,106 @@ static int await_ends(struct process_clones *c, int signals, struct error *err)
 
 int process_wait(struct process_clones *c, int *status, struct error *err)
 {
-    sigset_t before;
-    CLEANUP_FD int signals = signals_take(&before, err);
-    if (signals < 0)
-        return -1;
-    int result = await_ends(c, signals, err);
+    int result = await_ends(c, c->signals, err);
     /* A clone that had its streams non-blocking has made ours so, which whoever started us does not expect. */
     for (int fd = 0; fd < 3; fd++)
         fcntl(fd, F_SETFL, c->stream_flags[fd]);
-    sigprocmask(SIG_SETMASK, &before, NULL);
     *status = 0;
     for (unsigned i = 0; i < c->count && *status == 0; i++)
         *status = c->list[i].status;
+    return result;
+}
+
+/* ---- all of it ---- */
+
+static int thaw_here(const struct process_thaw_options *o, struct process_clones *c, struct error *err)
+{
+    struct folder folder;
+    c->began_ns = clock_monotonic_ns();
+    int result = folder_open(&folder, o->directory, err);
+    if (result == 0) {
+        memcpy(c->name, folder.settings.name, sizeof c->name);
+        c->page_bytes = folder.image.page_bytes;
+        result = thaw_all(c, &folder, o, err);
+    }
+    folder_free(&folder);
+    if (result < 0)
+        kill_clones(c);
+    return result;
+}
+
+/* What a guardian tells: this, and when there is no error the list of clones. */
+struct outcome {
+    struct error error;
+    struct process_clones clones;
+};
+
+/* The parent of clones that nobody waits for: reaps them, and ends with the last. */
+_Noreturn static void guard(const struct process_thaw_options *o, struct process_clones *c, int out)
+{
+    struct outcome outcome = {0};
+    setsid();
+    prctl(PR_SET_NAME, "thaw-guardian");
+    bool thawed = thaw_here(o, c, &outcome.error) == 0;
+    outcome.clones = *c;
+    if (fd_write_all(out, &outcome, sizeof outcome, NULL) < 0 || !thawed ||
+        fd_write_all(out, c->list, c->count * sizeof *c->list, NULL) < 0)
+        _exit(1);
+    /* Whoever reads the clones' output must see its end. */
+    syscall(SYS_close_range, 0, 2, 0);
+    fd_close(&out);
+    (void)!await_ends(c, -1, &outcome.error);
+    _exit(0);
+}
+
+static int thaw_guarded(const struct process_thaw_options *o, struct process_clones *c, struct error *err)
+{
+    int pair[2];
+    struct outcome outcome;
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return error_system(err, "cannot make a pipe");
+    CLEANUP_FD int from_guardian = pair[0];
+    CLEANUP_FD int to_us = pair[1];
+    pid_t guardian = fork();
+    if (guardian < 0)
+        return error_system(err, "cannot fork");
+    if (guardian == 0)
+        guard(o, c, fd_steal(&to_us));
+    fd_close(&to_us);
+    if (fd_read_full(from_guardian, &outcome, sizeof outcome, err) < 0)
+        return error_prefix(err, "the clones' guardian died");
+    if (outcome.error.kind != ERROR_NONE)
+        return error_set(err, outcome.error.kind, "%s", outcome.error.text);
+    outcome.clones.list = c->list;
+    outcome.clones.keepers = c->keepers;
+    outcome.clones.signals = -1;
+    *c = outcome.clones;
+    if (fd_read_full(from_guardian, c->list, c->count * sizeof *c->list, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < c->count; i++) {
+        c->list[i].pidfd = -1; /* the guardian's */
+        c->keepers[i] = KEEPER_NONE;
+    }
+    return 0;
+}
+
+int process_thaw(const struct process_thaw_options *o, struct process_clones *c, struct error *err)
+{
+    *c = (struct process_clones){.count = o->count, .signals = -1};
+    c->list = xcalloc(o->count, sizeof *c->list);
+    c->keepers = xcalloc(o->count, sizeof *c->keepers);
+    for (unsigned i = 0; i < o->count; i++) {
+        c->list[i].pidfd = -1;
+        c->keepers[i] = KEEPER_NONE;
+    }
+    /* From here on: a clone may answer, and somebody send it a signal, before we come to wait. */
+    int result = 0;
+    if (o->wait && (c->signals = signals_take(&c->mask_before, err)) < 0)
+        result = -1;
+    if (result == 0)
+        result = o->wait ? thaw_here(o, c, err) : thaw_guarded(o, c, err);
+    if (result < 0)
+        process_clones_free(c);
     return result;
 }
 
@@ -282,6 +347,9 @@ void process_clones_free(struct process_clones *c)
         fd_close(&c->list[i].pidfd);
         keeper_release(&c->keepers[i]);
     }
+    if (c->signals >= 0)
+        sigprocmask(SIG_SETMASK, &c->mask_before, NULL);
+    fd_close(&c->signals);
     free(steal_pointer(c->list));
     free(steal_pointer(c->keepers));
 }
