@@ -396,6 +396,9 @@ void front_env_waits(struct front_env *env, bool for_restore)
     } else if (env->state == FRONT_ENV_ANSWERED && !for_restore) {
         loop_timer_cancel(&env->timer);
         env->state = FRONT_ENV_PARKED;
+        if (env->tell_served)
+            front_warden_send_env(env->front, WIRE_ENV_SERVED, env->id);
+        env->tell_served = false;
         if (env->call)
             env_deliver(env);
     } /* else it asks again on another connection, or while it is frozen */

@@ -96,6 +96,7 @@ struct front_env {
     bool second_init; /* initialisation took too long and runs again inside the invocation */
     bool exited;      /* the process is gone */
     bool served;      /* at least one event was delivered */
+    bool tell_served; /* the warden waits to hear that the first one is done */
     bool out_of_memory;
     int32_t wait_status;
     int fd[WIRE_ENV_FD_COUNT];

@@ -158,6 +158,7 @@ void front_env_started(struct front *front, const struct wire_env_started *messa
         return;
     env->started_ns = clock_monotonic_ns();
     env->shared_bytes = message->shared_memory_bytes;
+    env->tell_served = message->tell_served;
     memcpy(env->stamp_ns, message->stamp_ns, sizeof env->stamp_ns);
     for (size_t i = 0; i < WIRE_ENV_FD_COUNT; i++) {
         env->fd[i] = fds[i];

@@ -121,8 +121,11 @@ static void tell_started(struct env *env)
         warden_fail(env->warden, "%s", err.text);
         return;
     }
-    if (env->template != NULL)
+    if (env->template != NULL) {
         m.env_started.shared_memory_bytes = template_memory_bytes(env->template->template);
+        m.env_started.tell_served = working_set_is_wanted(env->template);
+        env->template_pid = template_pid(env->template->template);
+    }
     env->stamp_ns[WIRE_STAMP_SENT] = clock_monotonic_ns();
     memcpy(m.env_started.stamp_ns, env->stamp_ns, sizeof env->stamp_ns);
     CLEANUP_FD int stat = open_stat(env);

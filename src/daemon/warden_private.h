@@ -71,6 +71,7 @@ struct env {
     struct bytes argv, env;          /* a cold start's strings, in `strings` */
     uint8_t *strings;                /* owned */
     struct template_entry *template; /* that it waits for, or is being cloned from */
+    pid_t template_pid;              /* that it was cloned from */
     struct blank_kit
         kit; /* the ends for the front go when it was told; a cold start keeps log_read for a freeze */
     pid_t pid;
@@ -97,6 +98,9 @@ struct template_entry {
     int spare_code_tree;         /* for the next clone, made ahead of need; or -1 */
     struct error *stream_error;  /* shared memory: what the process that streams the pages has to say */
     uint64_t begin_ns, ready_ns; /* told to the start that caused it */
+    bool is_single;              /* one process */
+    uint32_t looks;              /* at clones of it that have served a request */
+    struct working_set usual;    /* the pages that all of those have written to */
 };
 
 /* A killed template, until it is reaped. */
@@ -184,7 +188,13 @@ void env_clone_answered(struct warden *w, const struct template_event *event);
 void env_freeze_done(struct env *env);                     /* the freeze was told: end it */
 void env_free_all(struct warden *w, uint64_t deadline_ns); /* waits no longer for what it has killed */
 
+/* warden_working_set.c: which pages clones write to. */
+bool working_set_is_wanted(const struct template_entry *t);
+void working_set_served(struct warden *w, uint64_t env_id); /* it has served its first request */
+
 /* warden_template.c */
+struct template_entry *template_find(
+    struct warden *w, const char *snapshot_id);                               /* that is not to go; or NULL */
 struct template_entry *template_for(struct warden *w, const struct env *env); /* found, or begun */
 bool template_takes_clone(const struct template_entry *t); /* it is ready, and not too busy */
 int template_take_code_tree(struct template_entry *t, struct error *err) MUST_CHECK; /* for one clone */

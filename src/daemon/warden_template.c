@@ -74,6 +74,7 @@ static void template_entry_free(struct template_entry *t)
     }
     blank_kit_free(w, &t->kit);
     fd_close(&t->spare_code_tree);
+    working_set_free(&t->usual);
     if (t->stream_error != NULL)
         munmap(t->stream_error, sizeof *t->stream_error);
     free(t);
@@ -94,7 +95,7 @@ bool template_takes_clone(const struct template_entry *t)
     return t->state == TEMPLATE_PARKED && t->cloning < WARDEN_CLONES_PER_TEMPLATE;
 }
 
-static struct template_entry *find(struct warden *w, const char *snapshot_id)
+struct template_entry *template_find(struct warden *w, const char *snapshot_id)
 {
     struct template_entry *t;
     TAILQ_FOREACH (t, &w->templates, entry)
@@ -105,7 +106,7 @@ static struct template_entry *find(struct warden *w, const char *snapshot_id)
 
 struct template_entry *template_for(struct warden *w, const struct env *env)
 {
-    struct template_entry *t = find(w, env->snapshot_id);
+    struct template_entry *t = template_find(w, env->snapshot_id);
     if (t != NULL) {
         TAILQ_REMOVE(&w->templates, t, entry);
     } else {
@@ -186,6 +187,7 @@ static int build_from(
     int result = -1;
     if (image_decode(&image, manifest, err) == 0 && image_check_machine(&image, err) == 0)
         result = start_process(t, &image, &stream, err);
+    t->is_single = result == 0 && image.process_count == 1;
     image_free(&image);
     return result;
 }
@@ -319,7 +321,7 @@ static void template_event(void *context, uint32_t events)
 
 void template_drop(struct warden *w, const char *snapshot_id, bool report)
 {
-    struct template_entry *t = find(w, snapshot_id);
+    struct template_entry *t = template_find(w, snapshot_id);
     if (t == NULL) {
         if (report)
             tell_dropped(w, snapshot_id);

@@ -96,6 +96,9 @@ static int handle(struct warden *w, const struct wire_message *m, uint64_t recei
     case WIRE_ENV_KILL:
         env_kill(w, m->env_id);
         return 0;
+    case WIRE_ENV_SERVED:
+        working_set_served(w, m->env_id);
+        return 0;
     case WIRE_TEMPLATE_DROP:
         template_drop(w, m->snapshot_id, true);
         return 0;

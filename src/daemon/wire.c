@@ -140,6 +140,7 @@ static void encode_env_started(struct buffer *out, const struct wire_env_started
 {
     buffer_append_u64(out, m->env_id);
     buffer_append_u64(out, m->shared_memory_bytes);
+    buffer_append_u8(out, m->tell_served);
     for (size_t i = 0; i < WIRE_STAMP_COUNT; i++)
         buffer_append_u64(out, m->stamp_ns[i]);
     encode_error(out, &m->error);
@@ -149,6 +150,7 @@ static void decode_env_started(struct decoder *d, struct wire_env_started *m)
 {
     m->env_id = decode_env_id(d);
     m->shared_memory_bytes = cursor_u64(&d->c);
+    m->tell_served = decode_bool(d, "tell_served");
     for (size_t i = 0; i < WIRE_STAMP_COUNT; i++)
         m->stamp_ns[i] = cursor_u64(&d->c);
     decode_error(d, &m->error);
@@ -253,6 +255,7 @@ static void encode_body(struct buffer *out, const struct wire_message *m)
     case WIRE_ENV_FROZEN:
         return encode_env_frozen(out, &m->env_frozen);
     case WIRE_ENV_KILL:
+    case WIRE_ENV_SERVED:
         return buffer_append_u64(out, m->env_id);
     case WIRE_ENV_EXITED:
         return encode_env_exited(out, &m->env_exited);
@@ -285,6 +288,7 @@ static void decode_body(struct decoder *d, struct wire_message *m)
     case WIRE_ENV_FROZEN:
         return decode_env_frozen(d, &m->env_frozen);
     case WIRE_ENV_KILL:
+    case WIRE_ENV_SERVED:
         m->env_id = decode_env_id(d);
         return;
     case WIRE_ENV_EXITED:

@@ -7,6 +7,7 @@
  *   WIRE_ENV_FREEZE                         WIRE_ENV_FROZEN  (the environment is gone afterwards, ok or not)
  *   WIRE_ENV_KILL                           WIRE_ENV_EXITED  (always the last word on an environment that was
  *                                                             started; one whose start failed has no other)
+ *   WIRE_ENV_SERVED                         -  (it has served its first request: when WIRE_ENV_STARTED asked for that)
  *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
@@ -42,6 +43,7 @@ enum wire_type {
     WIRE_SNAPSHOT_INSPECTED,
     WIRE_SNAPSHOT_KEEP,
     WIRE_FRONT_READY,
+    WIRE_ENV_SERVED,
     WIRE_TYPE_COUNT,
 };
 
@@ -83,6 +85,7 @@ enum wire_env_fd {
 struct wire_env_started {
     uint64_t env_id;
     uint64_t shared_memory_bytes; /* pages it shares with its template, to add to its own peak */
+    bool tell_served;             /* the warden wants to know when it has served its first request */
     uint64_t stamp_ns[WIRE_STAMP_COUNT];
     struct error
         error; /* kind and text travel. ERROR_NOT_FOUND, _CORRUPT, _UNSUPPORTED: freeze the version anew */
@@ -129,7 +132,7 @@ struct wire_snapshot_inspected {
     struct error error; /* else one descriptor with the text comes along */
 };
 
-/* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL is {u64 env_id}; WIRE_TEMPLATE_DROP,
+/* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL, _SERVED are {u64 env_id}; WIRE_TEMPLATE_DROP,
  * _DROPPED, WIRE_SNAPSHOT_DELETE, _KEEP are a snapshot id. */
 struct wire_message {
     enum wire_type type;
@@ -141,7 +144,7 @@ struct wire_message {
         struct wire_env_exited env_exited;
         struct wire_snapshot_inspect snapshot_inspect;
         struct wire_snapshot_inspected snapshot_inspected;
-        uint64_t env_id;                   /* WIRE_ENV_KILL */
+        uint64_t env_id;                   /* WIRE_ENV_KILL, WIRE_ENV_SERVED */
         char snapshot_id[WIRE_ID_HEX + 1]; /* the template and delete messages */
     };
 };

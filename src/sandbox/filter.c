@@ -424,14 +424,14 @@ static int add_argument_rules(scmp_filter_ctx ctx)
     return failed;
 }
 
-/* What a template's clones call before they give up their rights, and functions never: either allowed, or
- * refused just as the clone filter below does. clone3 then answers ENOSYS, which is the default here and may
- * not be said again. */
+/* What a template and its clones call before they give up their rights, and functions never: either allowed, or
+ * refused just as the clone filter below does. clone3 and io_uring_register then answer ENOSYS, which is the
+ * default here and may not be said again. */
 static int add_entering_rules(scmp_filter_ctx ctx, bool entering)
 {
     static const int with_namespaces[] = {SCMP_SYS(setns), SCMP_SYS(move_mount)};
-    static const int with_tid[] = {SCMP_SYS(clone3)};
-    int failed = entering ? add_rules(ctx, SCMP_ACT_ALLOW, with_tid, countof(with_tid)) : 0;
+    static const int unknown[] = {SCMP_SYS(clone3), SCMP_SYS(io_uring_register)};
+    int failed = entering ? add_rules(ctx, SCMP_ACT_ALLOW, unknown, countof(unknown)) : 0;
     if (failed < 0)
         return failed;
     uint32_t action = entering ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM);
@@ -508,7 +508,8 @@ const struct sock_fprog *sandbox_filter_clone(void)
 {
     static struct sock_filter rules[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 3, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setns, 3, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_mount, 2, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),

@@ -23,7 +23,8 @@ static uint64_t page_align(uint64_t bytes)
 
 /* Where each part of the arena begins, as offsets; in this order. */
 struct layout {
-    uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, bulk, parking, end;
+    uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, bulk, ranges,
+        parking, end;
 };
 
 /* Moving the vDSO away and back, two calls of munmap, reading the bulk area. */
@@ -62,7 +63,8 @@ static struct layout lay_out(const struct image *image)
     at.ops = page_align(at.threads + threads * sizeof(struct blob_thread));
     at.data = page_align(at.ops + op_count(image) * sizeof(struct plan_op));
     at.bulk = page_align(at.data + image->data.len);
-    at.parking = page_align(at.bulk + image->bulk_bytes);
+    at.ranges = page_align(at.bulk + image->bulk_bytes);
+    at.parking = at.ranges + page_align(BLOB_RANGES_MAX * sizeof(struct blob_range));
     at.end = at.parking + PARKING_BYTES;
     return at;
 }
@@ -242,6 +244,8 @@ int arena_build(struct arena *arena, const struct image *image, struct error *er
         .shared = (struct blob_shared *)(arena->start + at.shared),
         .stack = arena->start + at.stack,
         .thread_stacks = arena->start + at.thread_stacks,
+        .ranges = (struct blob_range *)(arena->start + at.ranges),
+        .ring_fd = -1,
         .sandbox_ops_end = image->sandbox_ops_end};
     if (image->data.len > 0)
         memcpy((void *)arena->control->data, image->data.data, image->data.len);

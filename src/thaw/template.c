@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/io_uring.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -49,6 +50,7 @@ struct build {
     const struct template_options *options;
     int socket; /* the template's end */
     int pages_read, pages_write;
+    int ring; /* an io_uring of its own, or -1 */
 };
 
 static __attribute__((noreturn)) void fail_build(const struct build *b, const struct error *err)
@@ -144,13 +146,16 @@ static int arrange_descriptors(struct build *b, int floor, struct error *err)
 {
     int top = floor > 64 ? floor : 64;
     int socket = fcntl(b->socket, F_DUPFD_CLOEXEC, top + 8),
-        pages = fcntl(b->pages_read, F_DUPFD_CLOEXEC, top + 8);
+        pages = fcntl(b->pages_read, F_DUPFD_CLOEXEC, top + 8),
+        ring = b->ring < 0 ? -1 : fcntl(b->ring, F_DUPFD_CLOEXEC, top + 8);
     if (socket < 0 || pages < 0)
         return error_system(err, "cannot move the template's descriptors above %d", top);
     syscall(SYS_close_range, 0, top + 7, 0);
-    syscall(SYS_close_range, (socket > pages ? socket : pages) + 1, ~0u, 0);
+    int last = socket > pages ? socket : pages;
+    syscall(SYS_close_range, (last > ring ? last : ring) + 1, ~0u, 0);
     b->socket = socket;
     b->pages_read = pages;
+    b->ring = ring;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null != 0)
         return error_system(err, "cannot open /dev/null as place holder");
@@ -202,11 +207,15 @@ static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent
         check_files(o->image, &err) < 0)
         fail_build(b, &err);
     prctl(PR_SET_NAME, "thaw-template");
+    /* Made while it has all rights, as then what it pins counts against no limit. Without, clones are slower. */
+    struct io_uring_params ring = {0};
+    b->ring = (int)syscall(SYS_io_uring_setup, 1, &ring);
     if (arrange_descriptors(b, (int)o->image->descriptor_floor, &err) < 0 ||
         (!o->keep_rights && drop_rights(o, &err) < 0) || die_with_parent(parent, &err) < 0)
         fail_build(b, &err);
     arena.control->control_fd = b->socket;
     arena.control->pages_fd = b->pages_read;
+    arena.control->ring_fd = b->ring;
     arena.control->descriptor_floor = (int32_t)o->image->descriptor_floor;
     forget_libc();
     jump_to_blob(&arena);
@@ -313,7 +322,7 @@ struct template *template_start(const struct template_options *options, struct e
     pid_t parent = getpid();
     t->feeder = fork();
     if (t->feeder == 0) {
-        struct build build = {options, sockets[1], pages[0], pages[1]};
+        struct build build = {options, sockets[1], pages[0], pages[1], -1};
         close(sockets[0]);
         run_feeder(&build, parent);
     }
@@ -359,6 +368,18 @@ int template_clone(struct template *t, const struct template_clone_args *args, s
         fds[count++] = args->slots[slot];
     }
     return fd_send_message(t->socket, &request, sizeof request, fds, count, err);
+}
+
+int template_own_pages(struct template *t, const struct working_set *set, struct error *err)
+{
+    CLEANUP_BUFFER struct buffer packet = {0};
+    const struct blob_request request = {
+        .range_count = set->count < BLOB_RANGES_MAX ? set->count : BLOB_RANGES_MAX};
+    if (request.range_count == 0)
+        return 0;
+    buffer_append(&packet, &request, sizeof request);
+    buffer_append(&packet, set->ranges, request.range_count * sizeof *set->ranges);
+    return fd_send_message(t->socket, packet.data, packet.len, NULL, 0, err);
 }
 
 static const char *extra_plan_name(uint32_t which)

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "image/image.h"
+#include "thaw/working_set.h"
 
 #include <linux/filter.h>
 #include <stdbool.h>
@@ -21,8 +22,9 @@ struct template_options {
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
     const char *code_path;
-    bool keep_rights; /* the template keeps the caller's user and capabilities: the plan says who the clones are */
-    uid_t uid; /* the sandbox's user; this and what follows only without keep_rights */
+    bool
+        keep_rights; /* the template keeps the caller's user and capabilities: the plan says who the clones are */
+    uid_t uid;       /* the sandbox's user; this and what follows only without keep_rights */
     gid_t gid;
     const struct sock_fprog *template_filter; /* attached in the template, and so inherited; NULL: none */
     const struct sock_fprog
@@ -42,6 +44,10 @@ struct template_clone_args {
 };
 /* Ask for one clone: one message, never blocks. Answers come in order, through template_next. */
 MUST_CHECK int template_clone(struct template *t, const struct template_clone_args *args, struct error *err);
+
+/* From now on each clone gets copies of these pages at the fork (see thaw/working_set.h). Once for a template. Where the
+ * kernel does not let it, nothing changes. */
+MUST_CHECK int template_own_pages(struct template *t, const struct working_set *set, struct error *err);
 
 enum template_event_kind {
     TEMPLATE_NOTHING = 0,  /* no event now */

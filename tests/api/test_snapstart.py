@@ -350,3 +350,34 @@ def handler(e, c):
         function.call(None, version)
     assert caught.value.response["Error"]["Code"] == "SnapStartTimeoutException"
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 408
+
+
+TOUCHER = """
+import resource
+memory = bytearray(8 << 20)
+memory[::4096] = b"x" * 2048
+def handler(event, context):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for at in range(0, len(memory), 4096):
+        memory[at] += 1
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return {"faults": faults, "values": sorted(set(memory[::4096])), "rest": any(memory[1::4096])}
+"""
+
+
+def test_pages_that_all_clones_write_to_are_copied_by_the_fork(make_function):
+    function = make_function(TOUCHER, snap_start=True, MemorySize=512)
+    version = function.publish()
+    seen = []
+    for _ in range(8):
+        function.evict(version)
+        seen.append(function.call(None, version))
+        assert function.call(None, version)["faults"] < 200, "the same pages again: they are its own"
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        function.evict(version)
+        seen += pool.map(lambda _: function.call(None, version), range(4))
+    for answer in seen[:8]:
+        assert answer["values"] == [ord("x") + 1], f"a clone begins with the snapshot's memory: {seen}"
+        assert not answer["rest"]
+    assert seen[0]["faults"] > 1800, "the first clone copies each page when it writes to it"
+    assert seen[7]["faults"] < 200, f"the last clone had copies from the start: {seen}"

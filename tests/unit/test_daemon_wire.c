@@ -33,6 +33,7 @@ static struct wire_message make(enum wire_type type)
     case WIRE_ENV_STARTED:
         m.env_started.env_id = 7;
         m.env_started.shared_memory_bytes = 1u << 20;
+        m.env_started.tell_served = true;
         for (unsigned i = 0; i < WIRE_STAMP_COUNT; i++)
             m.env_started.stamp_ns[i] = 1000000007ull * i;
         error_set(&m.env_started.error, ERROR_CORRUPT, "it is damaged");
@@ -59,6 +60,7 @@ static struct wire_message make(enum wire_type type)
         m.snapshot_inspected.request_id = 3;
         break;
     case WIRE_ENV_KILL:
+    case WIRE_ENV_SERVED:
         m.env_id = 11;
         break;
     case WIRE_FRONT_READY:

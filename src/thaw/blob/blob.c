@@ -29,6 +29,9 @@
 #define MSG_CLOSE_ON_EXEC 0x40000000
 #define CLOCK_MONOTONIC_ID 1
 #define POLL_IN 1
+#define ADVICE_DONT_NEED 4
+#define ADVICE_COLD 20
+#define RING_REGISTER_BUFFERS 0
 #define QUIET_FIRST_MS 50 /* without a request, before the first piece of advice is followed */
 #define QUIET_NEXT_MS 1
 #define WAIT_FOR_OTHERS_SECONDS 20
@@ -440,18 +443,21 @@ static void reply(const struct blob_control *control, const struct blob_reply *a
         call1(__NR_exit_group, 1); /* nobody is there to make clones for */
 }
 
-/* One request from the control socket; its descriptors go into the slots. */
+/* One request from the control socket; its descriptors go into the slots, its ranges to their place. */
 static void receive(struct blob_control *control, struct blob_request *request)
 {
     struct rights rights = {0};
-    struct message_part part = {(uint64_t)request, sizeof *request};
+    struct message_part parts[] = {{(uint64_t)request, sizeof *request},
+        {(uint64_t)control->ranges, BLOB_RANGES_MAX * sizeof(struct blob_range)}};
     struct message_header message = {
-        .parts = (uint64_t)&part,
-        .part_count = 1,
+        .parts = (uint64_t)parts,
+        .part_count = 2,
         .control = (uint64_t)&rights,
         .control_bytes = sizeof rights,
     };
-    if (call3(__NR_recvmsg, control->control_fd, &message, MSG_CLOSE_ON_EXEC) != sizeof *request)
+    long n = call3(__NR_recvmsg, control->control_fd, &message, MSG_CLOSE_ON_EXEC);
+    if (n < (long)sizeof *request ||
+        (uint64_t)n != sizeof *request + request->range_count * sizeof(struct blob_range))
         call1(__NR_exit_group, 0);
     for (unsigned slot = 0, next = 0; slot < PLAN_SLOT_COUNT; slot++)
         control->slots[slot] = request->slot_mask & 1u << slot ? rights.fds[next++] : -1;
@@ -473,6 +479,17 @@ static void follow_advice(struct blob_control *control, uint32_t *done)
         run_ops(control, &control->advice, *done, *done + 1, registers, &failure);
         quiet_ms = QUIET_NEXT_MS;
     }
+}
+
+/* Pages that are pinned for a device are never shared with a child: the fork copies them. So the pages that every
+ * clone writes to are pinned, for a device that is never used. A huge page is pinned as a whole, so it is split
+ * first: by this advice when it is the template's alone, and by the pinning when a clone maps it too. */
+static void own_ranges(const struct blob_control *control, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        call3(__NR_madvise, control->ranges[i].start, control->ranges[i].bytes, ADVICE_COLD);
+    call4(__NR_io_uring_register, control->ring_fd, RING_REGISTER_BUFFERS, control->ranges, count);
+    call3(__NR_madvise, control->ranges, BLOB_RANGES_MAX * sizeof(struct blob_range), ADVICE_DONT_NEED);
 }
 
 /* Fork into the sandbox's pid namespace, with the frozen process's own number there. The clone becomes a
@@ -544,6 +561,9 @@ __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_co
         struct blob_request request;
         follow_advice(control, &advice_done);
         receive(control, &request);
-        make_clone(control, &request);
+        if (request.range_count > 0)
+            own_ranges(control, request.range_count);
+        else
+            make_clone(control, &request);
     }
 }

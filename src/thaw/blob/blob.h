@@ -62,7 +62,9 @@ struct blob_control {
     uint64_t stack;             /* the lowest address of a child's first stack */
     uint64_t thread_stacks;     /* the lowest address; those of one process are used at a time */
     struct blob_filter filter;  /* for clones; length 0: none */
-    int32_t control_fd, pages_fd, descriptor_floor, pad2;
+    int32_t control_fd, pages_fd, descriptor_floor;
+    int32_t ring_fd;           /* an io_uring that pins what clones are to get copies of; -1: none */
+    struct blob_range *ranges; /* room for BLOB_RANGES_MAX */
     /* What follows changes in each clone, and lies together so that few pages are copied. */
     int32_t slots[PLAN_SLOT_COUNT];
     uint32_t self;             /* the index of this process */
@@ -70,10 +72,16 @@ struct blob_control {
     struct plan_report report;
 };
 
-/* On the control socket. To the template: one request with as many descriptors as `slot_mask` has bits. */
+#define BLOB_RANGES_MAX 4096
+struct blob_range { /* struct iovec */
+    uint64_t start, bytes;
+};
+
+/* On the control socket. To the template: a request for a clone, with as many descriptors as `slot_mask` has bits; or,
+ * with `range_count`, followed by so many ranges of pages of which every clone is to get copies at the fork. */
 struct blob_request {
     uint64_t cookie;
-    uint32_t slot_mask, pad;
+    uint32_t slot_mask, range_count;
 };
 enum blob_reply_kind { BLOB_STARTED = 1, BLOB_READY, BLOB_CLONED, BLOB_FAILED };
 /* From it: one reply, with the pidfd when it is BLOB_CLONED. */
