@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define SETTINGS_FIRST_LINE "thaw-process 1\n"
+#define NAME_KEY "\nname "
 static const char *const file_names[] = {"manifest", "pages", "settings"};
 
 /* ---- writing ---- */
@@ -120,12 +121,6 @@ static int open_own(int dir_fd, const char *folder, const char *name, struct err
     return fd_steal(&fd);
 }
 
-static const char *value_of(const char *text, const char *key)
-{
-    const char *at = strstr(text, key);
-    return at == NULL ? "" : at + strlen(key);
-}
-
 static int read_settings(struct folder_settings *settings, int dir_fd, const char *path, struct error *err)
 {
     CLEANUP_BUFFER struct buffer text = {0};
@@ -136,9 +131,10 @@ static int read_settings(struct folder_settings *settings, int dir_fd, const cha
     const char *all = (const char *)text.data;
     if (strncmp(all, SETTINGS_FIRST_LINE, strlen(SETTINGS_FIRST_LINE)) != 0)
         return error_set(err, ERROR_CORRUPT, "%s/settings is of another version of thaw", path);
-    settings->private_network = strncmp(value_of(all, "\nnetwork "), "private", 7) == 0;
-    settings->private_tmp = strncmp(value_of(all, "\ntmp "), "private", 7) == 0;
-    const char *name = value_of(all, "\nname ");
+    settings->private_network = strstr(all, "\nnetwork private\n") != NULL;
+    settings->private_tmp = strstr(all, "\ntmp private\n") != NULL;
+    const char *name = strstr(all, NAME_KEY);
+    name = name == NULL ? "" : name + strlen(NAME_KEY);
     snprintf(settings->name, sizeof settings->name, "%.*s", (int)strcspn(name, "\n"), name);
     return 0;
 }
