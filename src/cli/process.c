@@ -177,14 +177,17 @@ static void report_freeze(const struct freeze_arguments *a, const struct process
     const char *what = f->running || a->options.leave_running ? "it runs on" : "it was ended";
     if (a->json)
         fprintf(stderr,
-            "{\"name\": \"%s\", \"pid\": %d, \"threads\": %u, \"page_bytes\": %llu, \"file_bytes\": %llu, "
-            "\"manifest_bytes\": %llu, \"stopped_ms\": %.3f}\n",
-            f->name, f->pid, f->threads, (unsigned long long)f->page_bytes, (unsigned long long)f->bulk_bytes,
-            (unsigned long long)f->manifest_bytes, (double)f->stopped_ns / 1e6);
+            "{\"name\": \"%s\", \"pid\": %d, \"processes\": %u, \"threads\": %u, \"page_bytes\": %llu, "
+            "\"file_bytes\": %llu, \"manifest_bytes\": %llu, \"stopped_ms\": %.3f}\n",
+            f->name, f->pid, f->processes, f->threads, (unsigned long long)f->page_bytes,
+            (unsigned long long)f->bulk_bytes, (unsigned long long)f->manifest_bytes,
+            (double)f->stopped_ns / 1e6);
     else if (!a->quiet)
-        fprintf(stderr, "thaw: %s is frozen in %s: %s in %u thread%s; it stood still for %.0f ms, and %s\n",
+        fprintf(stderr,
+            "thaw: %s is frozen in %s: %s, %u thread%s in %u process%s; it stood still for %.0f ms, and %s\n",
             f->name, a->options.directory, size_text(size, (double)(f->page_bytes + f->bulk_bytes)),
-            f->threads, f->threads == 1 ? "" : "s", (double)f->stopped_ns / 1e6, what);
+            f->threads, f->threads == 1 ? "" : "s", f->processes, f->processes == 1 ? "" : "es",
+            (double)f->stopped_ns / 1e6, what);
 }
 
 static enum cli_exit fail_freeze(const struct process_freeze_options *o, const struct error *err)

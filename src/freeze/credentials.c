@@ -69,7 +69,7 @@ static int parse(struct credentials *c, const struct buffer *status, struct erro
     return 0;
 }
 
-static void plan_groups(struct freeze *f, const struct buffer *status)
+static void plan_groups(struct freeze *f, struct plan *plan, const struct buffer *status)
 {
     CLEANUP_BUFFER struct buffer groups = {0};
     const char *at = value(status, "\nGroups:");
@@ -82,8 +82,8 @@ static void plan_groups(struct freeze *f, const struct buffer *status)
         buffer_append_u32(&groups, (uint32_t)group);
     }
     buffer_append_u32(&groups, 0); /* so that there is something to point to */
-    plan_call(&f->process->process_plan, SYS_setgroups, plan_literal(count),
-        plan_data(image_put(f->image, groups.data, groups.len)));
+    plan_call(
+        plan, SYS_setgroups, plan_literal(count), plan_data(image_put(f->image, groups.data, groups.len)));
 }
 
 static struct plan_arg number(unsigned long value)
@@ -99,13 +99,19 @@ static bool is_root(const struct credentials *c)
     return root;
 }
 
+/* It and whom it was forked by in the clone. */
+static bool all_are_root(const struct freeze *f)
+{
+    return is_root(f->credentials) && is_root(f->family->freezes[0].credentials);
+}
+
 /* The capabilities stay through the change of user, as the secure bits say: the rest of the plan needs them, and
  * what it makes belongs to the right user already. */
-static void plan_identity(struct freeze *f, const struct credentials *c, const struct buffer *status)
+static void plan_identity(
+    struct freeze *f, struct plan *plan, const struct credentials *c, const struct buffer *status)
 {
-    struct plan *plan = &f->process->process_plan;
-    plan_groups(f, status);
-    if (!is_root(c)) {
+    plan_groups(f, plan, status);
+    if (!all_are_root(f)) {
         plan_call(plan, SYS_prctl, number(PR_SET_SECUREBITS), number(SECBIT_NO_SETUID_FIXUP));
         plan_call(plan, SYS_setresgid, number(c->gid[0]), number(c->gid[1]), number(c->gid[2]));
         plan_call(plan, SYS_setresuid, number(c->uid[0]), number(c->uid[1]), number(c->uid[2]));
@@ -131,16 +137,15 @@ static int check_sandboxed(const struct freeze *f, const struct credentials *c, 
     return 0;
 }
 
-/* The root takes its identity before it forks the others, who keep it. */
-static int check_like_root(const struct freeze *f, const struct buffer *status, struct error *err)
+/* The root takes its identity before it forks the others, who keep it where it is theirs, too. */
+static int is_like_root(const struct freeze *f, const struct buffer *status, bool *same, struct error *err)
 {
     CLEANUP_BUFFER struct buffer root = {0};
     if (read_status(&f->family->freezes[0], "status", &root, err) < 0)
         return -1;
+    *same = true;
     for (size_t i = 0; i < countof(lines); i++)
-        if (!same_line(status, &root, lines[i]))
-            return tracee_refuse(
-                &f->tracee, err, "it is another user or has other rights (%s) than its root", lines[i] + 1);
+        *same &= same_line(status, &root, lines[i]);
     return 0;
 }
 
@@ -172,10 +177,15 @@ int freeze_credentials(struct freeze *f, struct error *err)
     if (tracee_ask(&f->tracee, &c->secure_bits, err, SYS_prctl, PR_GET_SECUREBITS, 0) < 0)
         return -1;
     if (f == &f->family->freezes[0]) {
-        plan_identity(f, c, &status);
+        plan_identity(f, &f->process->process_plan, c, &status);
         return 0;
     }
-    return check_like_root(f, &status, err);
+    bool same;
+    if (is_like_root(f, &status, &same, err) < 0)
+        return -1;
+    if (!same)
+        plan_identity(f, &f->on_memory, c, &status);
+    return 0;
 }
 
 void freeze_thread_rights(struct freeze *f, struct plan *plan)
@@ -187,7 +197,7 @@ void freeze_thread_rights(struct freeze *f, struct plan *plan)
         sets[i] = (struct __user_cap_data_struct){.effective = (uint32_t)(c->effective >> 32 * i),
             .permitted = (uint32_t)(c->permitted >> 32 * i),
             .inheritable = (uint32_t)(c->inheritable >> 32 * i)};
-    if (f->request->own_credentials && (!is_root(c) || c->secure_bits != 0))
+    if (f->request->own_credentials && (!all_are_root(f) || c->secure_bits != 0))
         plan_call(plan, SYS_prctl, number(PR_SET_SECUREBITS), number((unsigned long)c->secure_bits));
     plan_call(plan, SYS_capset, plan_data(image_put(f->image, &header, sizeof header)),
         plan_data(image_put(f->image, sets, sizeof sets)));

@@ -187,8 +187,9 @@ static int check_mapping(const struct freeze *f, const struct mapping *m, struct
         return refuse_mapping(f, m, err, "is served by userfaultfd, which cannot be frozen");
     if (m->shadow_stack)
         return refuse_mapping(f, m, err, "is a shadow stack, which cannot be frozen yet");
-    if (m->protection_key != 0 && m->protection != PROT_EXEC)
-        return refuse_mapping(f, m, err, "has a memory protection key, which cannot be frozen yet");
+    if (m->protection_key != 0 && m->protection != PROT_EXEC && (m->sealed || m->shared))
+        return refuse_mapping(
+            f, m, err, "is sealed or shared and has a memory protection key, which cannot be frozen yet");
     if (m->shared && !freeze_handles_shared(f, m) && m->path[0] == '/' && m->protection & PROT_WRITE)
         return refuse_mapping(f, m, err,
             f->request->host_tmp && strncmp(m->path, "/tmp/", 5) == 0
@@ -380,5 +381,5 @@ int freeze_memory(struct freeze *f, struct error *err)
     int result = freeze_all_mappings(&scanner, err);
     free(scanner.batch);
     pages_close(&scanner.pages);
-    return result;
+    return result < 0 ? -1 : freeze_protection_keys(f, err);
 }

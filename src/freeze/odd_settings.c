@@ -16,9 +16,7 @@
 #include <sys/syscall.h>
 
 #define SETTING_BYTES 64
-#define SETTING_PAGE_BYTES 4096
 #define LDT_BYTES_ASKED 64
-#define PROTECTION_KEYS 16
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
 #define PR_GET_MDWE 66
@@ -64,28 +62,6 @@ static int refuse_local_descriptors(struct freeze *f, struct error *err)
     return tracee_refuse(&f->tracee, err, "it has segments of its own (modify_ldt), which cannot be frozen");
 }
 
-/* A key that is not allocated cannot be put on a page. The page is the scratch page, which ends as it was. */
-static int refuse_protection_keys(struct freeze *f, struct error *err)
-{
-    long result;
-    uint64_t scratch;
-    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
-        return -1;
-    for (uint64_t key = 1; key < PROTECTION_KEYS; key++) {
-        if (tracee_call(&f->tracee, &result, err, SYS_pkey_mprotect, scratch, SETTING_PAGE_BYTES,
-                PROT_READ | PROT_WRITE, key) < 0)
-            return -1;
-        if (result < 0)
-            continue;
-        if (tracee_call(&f->tracee, &result, err, SYS_pkey_mprotect, scratch, SETTING_PAGE_BYTES,
-                PROT_READ | PROT_WRITE, 0) < 0)
-            return -1;
-        return tracee_refuse(&f->tracee, err,
-            "it has allocated memory protection key %d, which cannot be frozen yet", (int)key);
-    }
-    return 0;
-}
-
 /* That no memory may become executable: kept by forks, but it would be in the way of making the clone. */
 static int freeze_write_execute(struct freeze *f, struct error *err)
 {
@@ -101,8 +77,7 @@ static int freeze_write_execute(struct freeze *f, struct error *err)
 int freeze_odd_settings(struct freeze *f, struct error *err)
 {
     if (freeze_proc_setting(f, "oom_score_adj", "", err) < 0 ||
-        freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_local_descriptors(f, err) < 0 ||
-        refuse_protection_keys(f, err) < 0)
+        freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_local_descriptors(f, err) < 0)
         return -1;
     return freeze_write_execute(f, err);
 }

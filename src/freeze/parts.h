@@ -40,6 +40,8 @@ MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 MUST_CHECK int freeze_guards(struct freeze *f, const struct mapping *m, struct plan *plan, struct error *err);
 /* What holds for all memory, also what is mapped later: locks (mlockall), a refusal of policies for NUMA. */
 MUST_CHECK int freeze_memory_settings(struct freeze *f, struct error *err);
+/* Its part about protection keys. */
+MUST_CHECK int freeze_protection_keys(struct freeze *f, struct error *err);
 /* What a process has beside memory, threads and descriptors: signal handlers, limits, timers, mm fields,
  * umask... into the template plan where a fork inherits it, else into the process plan. */
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);

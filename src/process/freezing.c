@@ -114,6 +114,7 @@ static int write_folder(const struct process_freeze_options *o, struct freeze_re
     frozen->page_bytes = image.page_bytes;
     frozen->bulk_bytes = image.bulk_bytes;
     for (uint32_t i = 0; i < image.process_count; i++) {
+        frozen->processes += image.processes[i].thread_count > 0;
         frozen->threads += image.processes[i].thread_count;
         frozen->descriptors += image.processes[i].descriptor_count;
     }

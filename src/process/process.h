@@ -45,7 +45,7 @@ struct process_frozen {
     pid_t pid; /* as it was inside its own namespace */
     char name[16];
     uint64_t page_bytes, bulk_bytes, manifest_bytes;
-    uint32_t threads, descriptors;
+    uint32_t processes, threads, descriptors;
     uint64_t stopped_ns; /* for how long the program stood still */
     bool running;        /* a command of ours goes on: process_attend hands on its streams and its end */
 };

@@ -178,6 +178,23 @@ def test_users_and_capabilities_are_kept(tmp_path):
             == ["True", "True"], who
 
 
+def test_a_tree_of_processes_with_users_of_their_own(tmp_path):
+    setup = """
+down, up = os.pipe(), os.pipe()
+if (child := os.fork()) == 0:
+    os.setgroups([]); os.setgid(2345); os.setuid(1234)
+    while os.read(down[0], 1):
+        caps = [l.split()[1] for l in open('/proc/self/status') if l.startswith('CapEff')]
+        os.write(up[1], repr((os.getuid(), os.getgid(), int(caps[0], 16), os.getppid())).encode())
+    os._exit(4)
+"""
+    tmp_path.chmod(0o755)
+    freeze_python(tmp_path / "frozen", setup)
+    answers = ask(tmp_path / "frozen", "os.getuid()", "os.write(down[1], b'x') and os.read(up[0], 100).decode()",
+                  "os.kill(child, 15) or os.waitpid(child, 0)[1]")
+    assert answers == ["0", "(1234, 2345, 0, 2)", "15"]
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
