@@ -190,7 +190,7 @@ static int find_group(struct family *family, struct relative *r, struct error *e
     r->has_group = leads_group(r) || r->group == inherited_group(r);
     if (r->has_group)
         return 0;
-    family->joins_groups = true;
+    family->waits_for_births = true;
     struct relative *leader = r->group == 0 ? NULL : find_inner(family, r->group);
     struct relative *in_session = find_in_session(family, r->session, false);
     if (leader == NULL && r->group != 0 && in_session != NULL && in_session->session == r->session)
@@ -283,7 +283,7 @@ static void plan_barrier(struct plan *plan, enum plan_barrier barrier, size_t co
 
 static void plan_groups(const struct family *family, const struct relative *r, struct plan *plan)
 {
-    if (!family->joins_groups)
+    if (!family->waits_for_births)
         return;
     plan_barrier(plan, PLAN_BARRIER_BORN, family->count);
     if (!r->has_group)

@@ -24,7 +24,7 @@ static const struct descriptor_kind *const kinds[] = {&descriptor_kind_stream, &
     &descriptor_kind_signalfd, &descriptor_kind_inotify, &descriptor_kind_unix, &descriptor_kind_tcp,
     &descriptor_kind_udp, &descriptor_kind_netlink, &descriptor_kind_memfd, &descriptor_kind_path,
     &descriptor_kind_device, &descriptor_kind_fifo, &descriptor_kind_folder, &descriptor_kind_deleted,
-    &descriptor_kind_file};
+    &descriptor_kind_pidfd, &descriptor_kind_file};
 
 /* What is never frozen, by what its link begins with. */
 static const struct {
@@ -34,8 +34,6 @@ static const struct {
     {"anon_inode:[userfaultfd]", "a userfaultfd", "its faults belong to an address space that is made anew"},
     {"anon_inode:[fanotify]", "a fanotify group", "it watches files that are made anew"},
     {"anon_inode:[perf_event]", "a perf event", "it counts on a task that is made anew"},
-    {"anon_inode:[pidfd]", "a pidfd", "it names a process that is made anew"},
-    {"pidfd:", "a pidfd", "it names a process that is made anew"},
     {"anon_inode:bpf", "a BPF object", "it lives in the kernel only"},
     {"anon_inode:seccomp notify", "a seccomp listener", "it belongs to a filter that is made anew"},
     {"anon_inode:[landlock-ruleset]", "a landlock ruleset", "the kernel does not show its rules"},
@@ -483,6 +481,17 @@ int descriptors_keep_for_all(struct descriptors *d, int at)
     return to;
 }
 
+/* At the number that stands for it: the lowest free one may be one that another descriptor is still to have. */
+static void open_for_itself(struct plan *plan, const struct description *o)
+{
+    struct plan_arg number = plan_literal((uint64_t)o->fds[0]);
+    plan_save(
+        plan_call(plan, SYS_pidfd_open, plan_literal((uint64_t)o->opened_pid), plan_literal(o->opened_flags)),
+        0);
+    plan_call(plan, SYS_dup3, plan_register(0), number, plan_literal(O_CLOEXEC));
+    plan_call(plan, SYS_close, plan_register(0));
+}
+
 void freeze_take_descriptors(struct freeze *f)
 {
     const struct descriptors *d = f->family->freezes[0].descriptors;
@@ -491,6 +500,8 @@ void freeze_take_descriptors(struct freeze *f)
             const struct holding *h = &d->list[i].holdings[k];
             if (h->who != f)
                 continue;
+            if (d->list[i].opened_by_each)
+                open_for_itself(&f->process->process_plan, &d->list[i]);
             struct plan_op *op =
                 plan_call(&f->process->process_plan, SYS_dup3, plan_literal((uint64_t)d->list[i].fds[0]),
                     plan_literal((uint64_t)h->fd), plan_literal(h->close_on_exec ? O_CLOEXEC : 0));

@@ -57,6 +57,9 @@ struct description {
     char *link;         /* what /proc/PID/fd says */
     struct buffer info; /* of the first holding, or empty; NUL-terminated */
     bool restored;
+    bool opened_by_each; /* in a tree: not by the root, but (a pidfd) with this number and these flags */
+    int32_t opened_pid;
+    uint64_t opened_flags;
     void *detail; /* the kind's own: freed with free() */
 };
 
@@ -139,7 +142,8 @@ extern const struct descriptor_kind descriptor_kind_stream, descriptor_kind_file
     descriptor_kind_path, descriptor_kind_device, descriptor_kind_deleted, descriptor_kind_memfd,
     descriptor_kind_log, descriptor_kind_pipe, descriptor_kind_fifo, descriptor_kind_eventfd,
     descriptor_kind_timerfd, descriptor_kind_signalfd, descriptor_kind_inotify, descriptor_kind_epoll,
-    descriptor_kind_unix, descriptor_kind_tcp, descriptor_kind_udp, descriptor_kind_netlink;
+    descriptor_kind_unix, descriptor_kind_tcp, descriptor_kind_udp, descriptor_kind_netlink,
+    descriptor_kind_pidfd;
 
 /* A file that has lost its name, made again at `*path` (in the data area; the caller's plan must unlink it
  * when all who need it have opened it): returns the number of a read-write descriptor of it, close-on-exec as

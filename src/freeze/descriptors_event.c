@@ -458,7 +458,7 @@ static int add_member_by_loan(
     struct descriptors *d, const struct description *o, const struct epoll_view *v, struct error *err)
 {
     const struct epoll_member *m = v->member;
-    if (m->fd > d->max_fd || (d->f->in_tree && m->fd >= d->base))
+    if (m->fd > d->max_fd || (d->f->in_tree && m->fd >= d->base) || v->target->opened_by_each)
         return descriptors_refuse(
             d, o, err, "watches %s under the closed number %d, which is too high", v->target->link, m->fd);
     const struct description *owner = descriptors_find_fd(d, v->epoll->who, m->fd);

@@ -291,7 +291,7 @@ static int read_rights(struct descriptors *d, const struct description *o, struc
             memcpy(&copy, CMSG_DATA(c) + i * sizeof copy, sizeof copy);
             const struct description *same = descriptors_find_copy(d, copy);
             close(copy);
-            if (!same || same->fd_count == 0)
+            if (!same || same->fd_count == 0 || same->opened_by_each)
                 return descriptors_refuse(
                     d, o, err, "has a message waiting with a descriptor that the process has not got itself");
             m->rights[m->rights_count++] = same->fds[0];

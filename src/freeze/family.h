@@ -31,7 +31,7 @@ struct family {
     struct relative **order; /* by index, when they are arranged */
     struct freeze *freezes;  /* of the live ones, in the order of `list`; does not move */
     size_t live_count;
-    bool joins_groups; /* some process must wait for a group to be there */
+    bool waits_for_births; /* some process must wait for others, or their groups, to be there */
 };
 
 /* Stop them all. Free it after a failure too. */

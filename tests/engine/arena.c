@@ -131,7 +131,9 @@ void arena_stop(struct arena *arena)
 {
     if (arena->init > 0) {
         kill(arena->init, SIGKILL);
-        waitpid(arena->init, NULL, 0);
+        /* It waits until all in its namespace were reaped: siblings of the first process are our children. */
+        for (pid_t ended = 0; ended >= 0 && ended != arena->init;)
+            ended = waitpid(-1, NULL, 0);
     }
     fd_close(&arena->init_pidfd);
     fd_close(&arena->listener);

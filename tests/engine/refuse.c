@@ -11,7 +11,7 @@
  * conformance: sockets | a descriptor in flight whose other side is nowhere else | refused | cannot be looked at
  * conformance: other processes | processes that share memory, descriptors or working folder, also while vfork lasts | refused | their parts could not be made apart
  * conformance: other processes | stopped jobs | refused | they would run in a clone
- * conformance: descriptors | pidfd, namespace files, userfaultfd | refused | they are of other objects than the process itself
+ * conformance: descriptors | pidfds of threads, namespace files, userfaultfd | refused | they are of other objects than the process itself
  */
 #include "engine.h"
 
@@ -126,7 +126,7 @@ static int send_closed(void)
 
 static int open_pidfd(void)
 {
-    return (int)syscall(SYS_pidfd_open, getpid(), 0);
+    return (int)syscall(SYS_pidfd_open, getpid(), O_EXCL /* PIDFD_THREAD */);
 }
 
 /* A child that goes to the freeze point while its parent waits for it in vfork. */
