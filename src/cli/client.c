@@ -1,11 +1,13 @@
 #include "cli/client.h"
 
-#include <curl/curl.h>
+#include "cli/curl.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 struct client {
+    const struct curl_library *library;
     CURL *curl;
     char *endpoint;
 };
@@ -13,13 +15,13 @@ struct client {
 struct client *client_new(const struct cli_options *options, struct error *err)
 {
     /* The server is on this machine's loopback for now: a proxy in the environment is not meant for it. */
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
-        error_set(err, ERROR_INTERNAL, "libcurl does not start");
+    const struct curl_library *library = curl_load(err);
+    if (!library)
         return NULL;
-    }
     struct client *client = xcalloc(1, sizeof *client);
+    client->library = library;
     client->endpoint = xstrdup(options->endpoint);
-    client->curl = curl_easy_init();
+    client->curl = library->easy_init();
     if (!client->curl) {
         client_free(&client);
         error_set(err, ERROR_INTERNAL, "libcurl does not start");
@@ -32,7 +34,8 @@ void client_free(struct client **client)
 {
     if (!*client)
         return;
-    curl_easy_cleanup((*client)->curl);
+    if ((*client)->curl)
+        (*client)->library->easy_cleanup((*client)->curl);
     free((*client)->endpoint);
     free(*client);
     *client = NULL;
@@ -115,18 +118,19 @@ static int explain(
     case CURLE_OPERATION_TIMEDOUT:
         return error_set(err, ERROR_BUSY, "the server at %s took too long to answer", client->endpoint);
     default:
-        return error_set(
-            err, ERROR_SYSTEM, "no reply from %s: %s", client->endpoint, curl_easy_strerror(code));
+        return error_set(err, ERROR_SYSTEM, "no reply from %s: %s", client->endpoint,
+            client->library->easy_strerror(code));
     }
 }
 
-static struct curl_slist *header_list(const struct client_request *request)
+static struct curl_slist *header_list(
+    const struct curl_library *library, const struct client_request *request)
 {
     /* libcurl would ask "Expect: 100-continue" for large bodies: a round trip for nothing here. */
-    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    struct curl_slist *list = library->slist_append(NULL, "Expect:");
     for (size_t i = 0; i < request->field_count; i++) {
         CLEANUP_FREE char *line = xasprintf("%s: %s", request->fields[i].name, request->fields[i].value);
-        list = curl_slist_append(list, line);
+        list = library->slist_append(list, line);
     }
     return list;
 }
@@ -136,32 +140,34 @@ int client_send(struct client *client, const struct client_request *request, str
 {
     struct transfer transfer = {.request = request, .reply = reply};
     CLEANUP_FREE char *url = xasprintf("%s%s", client->endpoint, request->path);
+    const struct curl_library *library = client->library;
     CURL *curl = client->curl;
-    curl_easy_reset(curl);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
-    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, request->timeout_s);
-    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
+    library->easy_reset(curl);
+    library->easy_setopt(curl, CURLOPT_URL, url);
+    library->easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
+    library->easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    library->easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    library->easy_setopt(curl, CURLOPT_TIMEOUT, request->timeout_s);
+    library->easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
+    library->easy_setopt(curl, CURLOPT_HEADERDATA, &transfer);
+    library->easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
+    library->easy_setopt(curl, CURLOPT_WRITEDATA, &transfer);
     if (strcmp(request->method, "GET") != 0) {
-        curl_easy_setopt(curl, CURLOPT_POST, 1L);
-        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body.len ? (const void *)request->body.data : "");
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+        library->easy_setopt(curl, CURLOPT_POST, 1L);
+        library->easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
+        library->easy_setopt(
+            curl, CURLOPT_POSTFIELDS, request->body.len ? (const void *)request->body.data : "");
+        library->easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
     }
-    struct curl_slist *headers = header_list(request);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    CURLcode code = curl_easy_perform(curl);
-    curl_slist_free_all(headers);
+    struct curl_slist *headers = header_list(library, request);
+    library->easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode code = library->easy_perform(curl);
+    library->slist_free_all(headers);
     buffer_append_u8(&reply->body, 0);
     reply->body.len--;
     if (code != CURLE_OK && !transfer.stopped)
         return explain(client, code, &transfer, err);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
+    library->easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply->status);
     return 0;
 }
 
