@@ -543,6 +543,10 @@ static int restore_owner(struct descriptors *d, struct description *o, struct er
     const struct holding *h = &o->holdings[0];
     uint64_t fd = (uint64_t)h->fd;
     int signal_number = fcntl(o->copy, F_GETSIG);
+    /* A folder gets an owner by F_NOTIFY only, of which the kernel shows nothing. */
+    if (owner.pid != 0 && S_ISDIR(o->st.st_mode))
+        return descriptors_refuse(
+            d, o, err, "is a folder that sends signals (F_NOTIFY), which cannot be frozen");
     if (owner.pid != 0) {
         struct f_owner_ex inner = {owner.type, inner_number(d->f->family, owner.pid)};
         if (inner.pid == 0)

@@ -132,6 +132,11 @@ int descriptors_refuse(const struct descriptors *d, const struct description *o,
 void descriptors_note(struct descriptors *d, const struct description *o, const char *format, ...)
     PRINTF_LIKE(3, 4);
 
+/* Open `o` by a path that is there at this moment, put it at its numbers and its position. */
+MUST_CHECK int descriptors_open_by_path(
+    struct descriptors *d, struct description *o, struct plan_arg path, struct error *err);
+void descriptors_restore_position(struct descriptors *d, const struct description *o);
+
 /* Contents of a file that is reachable as our descriptor `source`: ops that write its data, not its holes,
  * to the clone's descriptor `at`, and set its length. */
 MUST_CHECK int descriptors_write_contents(struct freeze *f, struct plan *plan, int source, struct plan_arg at,
@@ -173,6 +178,10 @@ bool tmp_files_is_device(const struct tmp_files *t, dev_t device);
 uint64_t tmp_files_bytes(const struct tmp_files *t); /* of all contents */
 bool tmp_files_any(const struct tmp_files *t);
 bool tmp_files_has_path(const struct tmp_files *t, const char *path);
+/* The user's extended attributes of `source`, a descriptor of ours, are set on the clone's descriptor `at`; any
+ * others refuse the freeze. `path` is for the error's text. */
+MUST_CHECK int tmp_files_write_xattrs(
+    struct freeze *f, int source, const char *path, struct plan_arg at, struct error *err);
 /* From here on the plan's new files get exactly the mode that is asked for. */
 void tmp_files_clear_umask(struct freeze *f);
 /* The node at `path` is made by a socket's bind: only its mode and times are then set, at the end. */

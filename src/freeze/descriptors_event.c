@@ -20,6 +20,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#define TIMER_INFO_MAX 4096
 #define TIMERFD_SET_TICKS _IOW('T', 0, uint64_t) /* TFD_IOC_SET_TICKS of linux/timerfd.h */
 
 static bool has_link(const struct description *o, const char *link)
@@ -126,7 +127,7 @@ static int read_timer(
         !read_time(o, "it_value:", &s->value.it_value) ||
         !read_time(o, "it_interval:", &s->value.it_interval))
         return not_understood(d, o, err);
-    /* A periodic one that has fired and was not read since is not armed: reading it would start it again. */
+    /* A periodic one that has fired again since it was asked (wake_timer) has a whole period before it. */
     if (s->ticks > 0 && is_set(&s->value.it_interval) && !is_set(&s->value.it_value))
         s->value.it_value = s->value.it_interval;
     if (!is_set(&s->value.it_value))
@@ -140,10 +141,24 @@ static int read_timer(
     return 0;
 }
 
+/* A periodic timer that has fired and was not read stands still, and fdinfo says nothing of its next moment: to
+ * ask it for the time left sets it going again, and counts what it has missed. The process never runs again. */
+static int wake_timer(struct description *o, struct error *err)
+{
+    struct itimerspec left;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", o->copy);
+    buffer_free(&o->info);
+    if (timerfd_gettime(o->copy, &left) < 0 || file_read(AT_FDCWD, path, &o->info, TIMER_INFO_MAX, err) < 0)
+        return error_system(err, "cannot ask a timer for the time left");
+    buffer_append_u8(&o->info, 0);
+    return 0;
+}
+
 static int timerfd_restore(struct descriptors *d, struct description *o, struct error *err)
 {
     struct timer_state s = {0};
-    if (read_timer(d, o, &s, err) < 0)
+    if (wake_timer(o, err) < 0 || read_timer(d, o, &s, err) < 0)
         return -1;
     int at = descriptors_next(d);
     bool close_on_exec = descriptors_cloexec_for(o, at);

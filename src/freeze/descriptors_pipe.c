@@ -63,6 +63,21 @@ const struct descriptor_kind descriptor_kind_log = {"log", log_is, NULL, log_res
 
 /* ---- contents ---- */
 
+/* What waits in a pipe. In packet mode (O_DIRECT) each read gives one packet: then it must be written in the
+ * same portions. */
+struct pipe_contents {
+    struct buffer bytes;
+    struct buffer lengths; /* uint32_t each */
+    bool packets;
+};
+
+static void contents_free(struct pipe_contents *c)
+{
+    buffer_free(&c->bytes);
+    buffer_free(&c->lengths);
+}
+#define CLEANUP_CONTENTS __attribute__((cleanup(contents_free)))
+
 /* A pipe of our own with a copy of what waits in `reader`, which keeps it. Returns its read end. */
 static int copy_pipe(struct descriptors *d, const struct description *reader, int waiting, struct error *err)
 {
@@ -79,31 +94,55 @@ static int copy_pipe(struct descriptors *d, const struct description *reader, in
     return fd_steal(&ours);
 }
 
-/* Takes what waits in the pipe out of it, through our copy of its read end: the process never runs again; where it
- * does, from a copy of the pipe. */
-static int take_contents(
-    struct descriptors *d, const struct description *reader, struct buffer *out, struct error *err)
+static int waiting_in(int reader, struct error *err)
 {
     int waiting = 0;
-    if (ioctl(reader->copy, FIONREAD, &waiting) < 0)
-        return error_system(err, "cannot tell what waits in a pipe");
-    if (waiting > 0 && (reader->flags & O_DIRECT))
-        return descriptors_refuse(d, reader, err, "holds packets (O_DIRECT), which cannot be frozen");
+    return ioctl(reader, FIONREAD, &waiting) < 0 ? error_system(err, "cannot tell what waits in a pipe")
+                                                 : waiting;
+}
+
+/* How much is gone when one byte is read: all of a packet. Asked of a copy. */
+static int first_portion(
+    struct descriptors *d, const struct description *reader, int waiting, struct error *err)
+{
+    char byte;
+    CLEANUP_FD int probe = copy_pipe(d, reader, waiting, err);
+    if (probe < 0)
+        return -1;
+    if (read(probe, &byte, 1) != 1)
+        return error_system(err, "cannot read the copy of a pipe");
+    int left = waiting_in(probe, err);
+    return left < 0 ? -1 : waiting - left;
+}
+
+/* Takes what waits in the pipe from a copy, by our copy of its read end. A read that gives less than there is has
+ * ended with a packet. */
+static int take_contents(
+    struct descriptors *d, const struct description *reader, struct pipe_contents *out, struct error *err)
+{
     uint8_t chunk[65536];
-    CLEANUP_FD int copy = -1;
-    int source = reader->copy;
-    if (waiting > 0 && d->f->request->spare != FREEZE_SPARE_NEVER) {
-        if ((copy = copy_pipe(d, reader, waiting, err)) < 0)
-            return -1;
-        source = copy;
-    }
+    int waiting = waiting_in(reader->copy, err);
+    if (waiting <= 0)
+        return waiting;
+    int portion = first_portion(d, reader, waiting, err);
+    CLEANUP_FD int copy = portion < 0 ? -1 : copy_pipe(d, reader, waiting, err);
+    if (copy < 0)
+        return -1;
     while (waiting > 0) {
-        ssize_t got = read(source, chunk, (size_t)waiting < sizeof chunk ? (size_t)waiting : sizeof chunk);
+        size_t wanted = (size_t)waiting < sizeof chunk ? (size_t)waiting : sizeof chunk;
+        ssize_t got = read(copy, chunk, wanted);
         if (got <= 0)
             return error_system(err, "cannot read what waits in a pipe");
-        buffer_append(out, chunk, (size_t)got);
+        uint32_t length = (uint32_t)got;
+        buffer_append(&out->bytes, chunk, (size_t)got);
+        buffer_append(&out->lengths, &length, sizeof length);
+        out->packets |= (size_t)got < wanted || (portion > 1 && portion == got);
         waiting -= (int)got;
     }
+    uint32_t first;
+    memcpy(&first, out->lengths.data, sizeof first);
+    if (out->packets && (uint32_t)portion != first)
+        return descriptors_refuse(d, reader, err, "holds bytes and packets, which cannot be frozen together");
     return 0;
 }
 
@@ -116,14 +155,33 @@ static void restore_size(struct descriptors *d, const struct description *o, int
             size);
 }
 
-static void restore_contents(struct descriptors *d, const struct buffer *contents, int at)
+static void write_portion(struct descriptors *d, int at, const uint8_t *bytes, size_t len)
 {
-    if (contents->len == 0)
+    uint64_t data = image_put(d->image, bytes, len);
+    plan_expect_value(
+        descriptors_call(d, SYS_write, plan_literal((uint64_t)at), plan_data(data), plan_literal(len)),
+        (int64_t)len);
+}
+
+/* Leaves the flags of `at` as they are: `flags`, which it was created with. */
+static void restore_contents(struct descriptors *d, const struct pipe_contents *contents, int at, int flags)
+{
+    const struct buffer *bytes = &contents->bytes;
+    if (bytes->len > 0 && !contents->packets)
+        write_portion(d, at, bytes->data, bytes->len);
+    if (bytes->len == 0 || !contents->packets)
         return;
-    uint64_t data = image_put(d->image, contents->data, contents->len);
-    plan_expect_value(descriptors_call(d, SYS_write, plan_literal((uint64_t)at), plan_data(data),
-                          plan_literal(contents->len)),
-        (int64_t)contents->len);
+    struct plan_arg fd = plan_literal((uint64_t)at);
+    if (!(flags & O_DIRECT))
+        descriptors_call(d, SYS_fcntl, fd, plan_literal(F_SETFL), plan_literal((uint64_t)(flags | O_DIRECT)));
+    for (size_t i = 0, from = 0; i < contents->lengths.len; i += sizeof(uint32_t)) {
+        uint32_t length;
+        memcpy(&length, contents->lengths.data + i, sizeof length);
+        write_portion(d, at, bytes->data + from, length);
+        from += length;
+    }
+    if (!(flags & O_DIRECT))
+        descriptors_call(d, SYS_fcntl, fd, plan_literal(F_SETFL), plan_literal((uint64_t)flags));
 }
 
 /* Whether somebody outside the process holds the pipe's other end. Our own copies count for the kernel, but
@@ -190,7 +248,7 @@ static struct descriptor_made open_again(struct descriptors *d, struct descripti
 }
 
 static int make_ends(struct descriptors *d, const struct pipe_ends *ends, const struct description *o,
-    const struct buffer *contents, int flags, struct error *err)
+    const struct pipe_contents *contents, int flags, struct error *err)
 {
     struct descriptor_made made[PIPE_DESCRIPTIONS_MAX];
     uint64_t pair = image_put(d->image, (const int32_t[]){-1, -1}, 8);
@@ -200,7 +258,7 @@ static int make_ends(struct descriptors *d, const struct pipe_ends *ends, const 
     for (size_t i = 0; i < 2; i++)
         made[i] = (struct descriptor_made){ends->list[i], descriptors_take(d), close_on_exec};
     restore_size(d, o, made[0].at);
-    restore_contents(d, contents, made[1].at);
+    restore_contents(d, contents, made[1].at, flags);
     for (size_t i = 2; i < ends->count; i++)
         made[i] = open_again(d, ends->list[i], made[0].at);
     if (descriptors_place(d, made, ends->count, err) < 0)
@@ -213,7 +271,7 @@ static int make_ends(struct descriptors *d, const struct pipe_ends *ends, const 
 
 static int pipe_restore(struct descriptors *d, struct description *o, struct error *err)
 {
-    CLEANUP_BUFFER struct buffer contents = {0};
+    CLEANUP_CONTENTS struct pipe_contents contents = {0};
     struct pipe_ends ends = {0};
     if (find_ends(d, o, &ends, err) < 0)
         return -1;
@@ -222,7 +280,7 @@ static int pipe_restore(struct descriptors *d, struct description *o, struct err
             d, o, err, "is a pipe whose other end is outside the process, where it cannot be frozen");
     if (ends.reader && take_contents(d, ends.reader, &contents, err) < 0)
         return -1;
-    int flags = O_NONBLOCK | O_DIRECT;
+    int flags = contents.bytes.len > 0 && !contents.packets ? O_NONBLOCK : O_NONBLOCK | O_DIRECT;
     for (size_t i = 0; i < 2; i++)
         if (ends.list[i])
             flags &= ends.list[i]->flags;
@@ -236,7 +294,7 @@ static int pipe_restore(struct descriptors *d, struct description *o, struct err
                 access_mode(ends.list[i]) == O_RDONLY   ? "read end"
                 : access_mode(ends.list[i]) == O_WRONLY ? "write end"
                                                         : "both ends",
-                contents.len, ends.reader && ends.writes ? "" : ", the other end is closed");
+                contents.bytes.len, ends.reader && ends.writes ? "" : ", the other end is closed");
     return 0;
 }
 
@@ -250,49 +308,103 @@ static bool fifo_is(const struct descriptors *d, const struct description *o)
     return S_ISFIFO(o->st.st_mode) && o->link[0] == '/';
 }
 
-/* All descriptions of one FIFO: a helper that is open for both lets every end open at once, and takes the
- * contents. */
+/* All descriptions of one FIFO. */
+struct fifo_ends {
+    struct description **list;
+    size_t count;
+    bool reads, writes;
+    bool waits; /* nobody has ever written, so that poll says nothing of a hang-up yet */
+};
+
+static int find_openers(struct descriptors *d, const struct description *o, struct fifo_ends *ends,
+    struct pipe_contents *contents, struct error *err)
+{
+    ends->list = xcalloc(d->count, sizeof *ends->list);
+    for (size_t i = 0; i < d->count; i++) {
+        struct description *other = &d->list[i];
+        if (!same_file(&other->st, &o->st) || other->kind != &descriptor_kind_fifo)
+            continue;
+        struct pollfd end = {other->copy, POLLIN, 0};
+        if (access_mode(other) == O_RDONLY)
+            ends->waits |= poll(&end, 1, 0) >= 0 && !(end.revents & POLLHUP);
+        if (!ends->reads && access_mode(other) != O_WRONLY && take_contents(d, other, contents, err) < 0)
+            return -1;
+        ends->reads |= access_mode(other) != O_WRONLY;
+        ends->writes |= access_mode(other) != O_RDONLY;
+        ends->list[ends->count++] = other;
+    }
+    return 0;
+}
+
+/* A reader that has not been hung up on: is somebody outside writing, or has nobody ever written? The first makes
+ * tee wait, the second ends it. */
+static bool writer_is_outside(const struct description *reader)
+{
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return true;
+    ssize_t got = tee(reader->copy, pair[1], 1, SPLICE_F_NONBLOCK);
+    close(pair[0]);
+    close(pair[1]);
+    return got != 0;
+}
+
+static int refuse_outside(struct descriptors *d, const struct description *o, const struct fifo_ends *ends,
+    const struct pipe_contents *contents, struct error *err)
+{
+    bool outside =
+        ends->reads ? !ends->writes && ends->waits && writer_is_outside(o) : other_end_is_outside(o);
+    if (outside)
+        return descriptors_refuse(d, o, err, "is a FIFO whose other end is outside the process");
+    if (!ends->writes && ends->waits && contents->bytes.len > 0)
+        return descriptors_refuse(d, o, err,
+            "is a FIFO that was opened between two writers with something in it, which cannot be frozen");
+    return 0;
+}
+
+static int open_fifo(struct descriptors *d, uint64_t path, int flags)
+{
+    return descriptors_expect(d, descriptors_call(d, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
+                                     plan_data(path), plan_literal((uint64_t)flags)));
+}
+
+/* A helper that is open for both lets every end open at once, and takes the contents. Where a reader waits for
+ * its first writer there must be none, not even for a moment. */
 static int fifo_restore(struct descriptors *d, struct description *o, struct error *err)
 {
-    CLEANUP_BUFFER struct buffer contents = {0};
+    CLEANUP_CONTENTS struct pipe_contents contents = {0};
+    struct fifo_ends ends = {0};
     const char *path = tmp_files_find(d->f->tmp_files, o->st.st_dev, o->st.st_ino);
     if (!path)
         return descriptors_refuse(d, o, err, "is a FIFO that has no name in /tmp");
-    bool reads = false, writes = false;
-    for (size_t i = 0; i < d->count; i++) {
-        struct description *other = &d->list[i];
-        if (!same_file(&other->st, &o->st) || other->kind != &descriptor_kind_fifo)
-            continue;
-        if (!reads && access_mode(other) != O_WRONLY && take_contents(d, other, &contents, err) < 0)
-            return -1;
-        reads |= access_mode(other) != O_WRONLY;
-        writes |= access_mode(other) != O_RDONLY;
-    }
-    if (!(reads && writes) && other_end_is_outside(o))
-        return descriptors_refuse(d, o, err, "is a FIFO whose other end is outside the process");
-
-    uint64_t path_data = image_put_string(d->image, path);
-    int helper =
-        descriptors_expect(d, descriptors_call(d, SYS_openat, plan_literal((uint64_t)AT_FDCWD),
-                                  plan_data(path_data), plan_literal(O_RDWR | O_NONBLOCK | O_CLOEXEC)));
-    if ((helper = descriptors_park(d, helper, err)) < 0)
+    int result = find_openers(d, o, &ends, &contents, err);
+    CLEANUP_FREE struct description **list = ends.list;
+    if (result < 0 || refuse_outside(d, o, &ends, &contents, err) < 0)
         return -1;
-    restore_size(d, o, helper);
-    restore_contents(d, &contents, helper);
-    for (size_t i = 0; i < d->count; i++) {
-        struct description *other = &d->list[i];
-        if (!same_file(&other->st, &o->st) || other->kind != &descriptor_kind_fifo)
-            continue;
-        int at = descriptors_next(d);
+    bool helped = ends.writes || !ends.waits;
+    uint64_t path_data = image_put_string(d->image, path);
+    int helper = -1;
+    if (helped) {
+        helper = descriptors_park(d, open_fifo(d, path_data, O_RDWR | O_NONBLOCK | O_CLOEXEC), err);
+        if (helper < 0)
+            return -1;
+        restore_size(d, o, helper);
+        restore_contents(d, &contents, helper, O_RDWR | O_NONBLOCK);
+    }
+    for (size_t i = 0; i < ends.count; i++) {
+        struct description *other = list[i];
+        int at = descriptors_next(d), flags = other->flags | (helped ? 0 : O_NONBLOCK);
         bool close_on_exec = descriptors_cloexec_for(other, at);
-        descriptors_expect(
-            d, descriptors_call(d, SYS_openat, plan_literal((uint64_t)AT_FDCWD), plan_data(path_data),
-                   plan_literal((uint64_t)(other->flags | (close_on_exec ? O_CLOEXEC : 0)))));
+        open_fifo(d, path_data, flags | (close_on_exec ? O_CLOEXEC : 0));
+        if (!helped)
+            restore_size(d, o, at);
         if (descriptors_place_one(d, other, at, close_on_exec, err) < 0)
             return -1;
-        descriptors_note(d, other, "%s, %zu bytes waiting", path, contents.len);
+        descriptors_set_flags(d, other, flags);
+        descriptors_note(d, other, "%s, %zu bytes waiting", path, contents.bytes.len);
     }
-    descriptors_close(d, helper);
+    if (helped)
+        descriptors_close(d, helper);
     return 0;
 }
 

@@ -5,13 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/socket.h>
-#include <netinet/tcp.h>
+#include <linux/netlink.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 struct socket_about *socket_about(const struct description *o)
@@ -19,7 +18,7 @@ struct socket_about *socket_about(const struct description *o)
     return o->detail;
 }
 
-static int get_number(int fd, int level, int name)
+int socket_get_number(int fd, int level, int name)
 {
     int value = -1;
     socklen_t len = sizeof value;
@@ -28,8 +27,8 @@ static int get_number(int fd, int level, int name)
 
 bool socket_is(const struct description *o, int domain, int type)
 {
-    return S_ISSOCK(o->st.st_mode) && get_number(o->copy, SOL_SOCKET, SO_DOMAIN) == domain &&
-           (type < 0 || get_number(o->copy, SOL_SOCKET, SO_TYPE) == type);
+    return S_ISSOCK(o->st.st_mode) && socket_get_number(o->copy, SOL_SOCKET, SO_DOMAIN) == domain &&
+           (type < 0 || socket_get_number(o->copy, SOL_SOCKET, SO_TYPE) == type);
 }
 
 int socket_read_about(struct descriptors *d, struct description *o, struct error *err)
@@ -37,16 +36,24 @@ int socket_read_about(struct descriptors *d, struct description *o, struct error
     struct socket_about *s = xcalloc(1, sizeof *s);
     free(o->detail);
     o->detail = s;
-    s->domain = get_number(o->copy, SOL_SOCKET, SO_DOMAIN);
-    s->type = get_number(o->copy, SOL_SOCKET, SO_TYPE);
-    s->protocol = get_number(o->copy, SOL_SOCKET, SO_PROTOCOL);
-    s->listening = get_number(o->copy, SOL_SOCKET, SO_ACCEPTCONN) == 1;
+    s->domain = socket_get_number(o->copy, SOL_SOCKET, SO_DOMAIN);
+    s->type = socket_get_number(o->copy, SOL_SOCKET, SO_TYPE);
+    s->protocol = socket_get_number(o->copy, SOL_SOCKET, SO_PROTOCOL);
+    s->listening = socket_get_number(o->copy, SOL_SOCKET, SO_ACCEPTCONN) == 1;
     s->local_len = s->remote_len = sizeof s->local;
     if (getsockname(o->copy, &s->local.any, &s->local_len) < 0)
         return descriptors_refuse(d, o, err, "is a socket that does not tell its address");
     if (getpeername(o->copy, &s->remote.any, &s->remote_len) < 0)
         s->remote_len = 0;
-    return 0;
+    struct pollfd wait = {o->copy, POLLPRI, 0};
+    if (!s->listening && poll(&wait, 1, 0) > 0 && (wait.revents & POLLPRI))
+        return descriptors_refuse(d, o, err, "has urgent data waiting, which cannot be frozen");
+    /* To ask for an error takes it away, which the process would notice if it ran on. */
+    if ((wait.revents & POLLERR) && d->f->request->spare != FREEZE_SPARE_NEVER)
+        return descriptors_refuse(d, o, err, "has an error waiting, which cannot be copied");
+    s->error = wait.revents & POLLERR ? socket_get_number(o->copy, SOL_SOCKET, SO_ERROR) : 0;
+    socket_read_peek_offset(o);
+    return socket_refuse_attached(d, o, err);
 }
 
 int socket_open_inside(struct descriptors *d, int domain, int type, int protocol, struct error *err)
@@ -62,109 +69,6 @@ int socket_open_inside(struct descriptors *d, int domain, int type, int protocol
     if (fd < 0)
         return error_system(err, "cannot open a socket (%d, %d, %d)", domain, type, protocol);
     return fd_steal(&fd);
-}
-
-/* ---- options ---- */
-
-static const struct {
-    int level, name;
-    uint8_t size, moment;
-} options[] = {
-    {SOL_SOCKET, SO_REUSEADDR, 4, SOCKET_BEFORE_BIND},
-    {SOL_SOCKET, SO_REUSEPORT, 4, SOCKET_BEFORE_BIND},
-    {IPPROTO_IPV6, IPV6_V6ONLY, 4, SOCKET_BEFORE_BIND},
-    {IPPROTO_IP, IP_FREEBIND, 4, SOCKET_BEFORE_BIND},
-    {SOL_SOCKET, SO_KEEPALIVE, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_BROADCAST, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_OOBINLINE, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_PASSCRED, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_PRIORITY, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_RCVLOWAT, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_TIMESTAMP, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_TIMESTAMPNS, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_DONTROUTE, 4, SOCKET_AFTER},
-    {SOL_SOCKET, SO_LINGER, sizeof(struct linger), SOCKET_AFTER},
-    {SOL_SOCKET, SO_RCVTIMEO, sizeof(struct timeval), SOCKET_AFTER},
-    {SOL_SOCKET, SO_SNDTIMEO, sizeof(struct timeval), SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_NODELAY, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_KEEPIDLE, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_KEEPINTVL, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_KEEPCNT, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_USER_TIMEOUT, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_SYNCNT, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_LINGER2, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_CORK, 4, SOCKET_AFTER},
-    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_TOS, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_TTL, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_PKTINFO, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_RECVERR, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_RECVTOS, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_RECVTTL, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_MTU_DISCOVER, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_MULTICAST_TTL, 4, SOCKET_AFTER},
-    {IPPROTO_IP, IP_MULTICAST_LOOP, 4, SOCKET_AFTER},
-    {IPPROTO_IPV6, IPV6_UNICAST_HOPS, 4, SOCKET_AFTER},
-    {IPPROTO_IPV6, IPV6_RECVPKTINFO, 4, SOCKET_AFTER},
-    {IPPROTO_IPV6, IPV6_RECVERR, 4, SOCKET_AFTER},
-    {IPPROTO_IPV6, IPV6_TCLASS, 4, SOCKET_AFTER},
-};
-
-static void set_option(struct descriptors *d, int at, int level, int name, const void *value, size_t len)
-{
-    descriptors_call(d, SYS_setsockopt, plan_literal((uint64_t)at), plan_literal((uint64_t)level),
-        plan_literal((uint64_t)name), plan_data(image_put(d->image, value, len)), plan_literal(len));
-}
-
-/* Sizes that somebody has chosen; others grow by themselves. The kernel answers twice what it was told. */
-static void restore_buffers(struct descriptors *d, const struct description *o, int at)
-{
-    int locks = get_number(o->copy, SOL_SOCKET, SO_BUF_LOCK);
-    if (locks < 0)
-        return;
-    int sizes[2] = {
-        get_number(o->copy, SOL_SOCKET, SO_SNDBUF) / 2, get_number(o->copy, SOL_SOCKET, SO_RCVBUF) / 2};
-    if (locks & SOCK_SNDBUF_LOCK)
-        set_option(d, at, SOL_SOCKET, SO_SNDBUF, &sizes[0], 4);
-    if (locks & SOCK_RCVBUF_LOCK)
-        set_option(d, at, SOL_SOCKET, SO_RCVBUF, &sizes[1], 4);
-}
-
-static bool option_fits(const struct socket_about *s, int level, int name)
-{
-    if (level == IPPROTO_IP && (name == IP_MULTICAST_TTL || name == IP_MULTICAST_LOOP) &&
-        s->type == SOCK_STREAM)
-        return false;
-    if (level == IPPROTO_TCP)
-        return s->domain != AF_UNIX && s->type == SOCK_STREAM;
-    if (level == IPPROTO_IP)
-        return s->domain == AF_INET || s->domain == AF_INET6;
-    return level == SOL_SOCKET || (level == IPPROTO_IPV6 && s->domain == AF_INET6);
-}
-
-int socket_restore_options(struct descriptors *d, const struct description *o, int at,
-    enum socket_moment moment, int reference, struct error *err)
-{
-    const struct socket_about *s = socket_about(o);
-    CLEANUP_FD int fresh = -1;
-    if (reference < 0) {
-        fresh = reference = socket_open_inside(d, s->domain, s->type, s->protocol, err);
-        if (reference < 0)
-            return -1;
-    }
-    for (size_t i = 0; i < countof(options); i++) {
-        uint8_t ours[16] = {0}, theirs[16] = {0};
-        socklen_t our_len = options[i].size, their_len = options[i].size;
-        if ((options[i].moment & moment) == 0 || !option_fits(s, options[i].level, options[i].name) ||
-            getsockopt(o->copy, options[i].level, options[i].name, theirs, &their_len) < 0 ||
-            getsockopt(reference, options[i].level, options[i].name, ours, &our_len) < 0)
-            continue;
-        if (memcmp(ours, theirs, sizeof ours) != 0)
-            set_option(d, at, options[i].level, options[i].name, theirs, their_len);
-    }
-    if (moment & SOCKET_BEFORE_BIND)
-        restore_buffers(d, o, at);
-    return 0;
 }
 
 /* ---- ops ---- */
@@ -234,10 +138,24 @@ int socket_take_pending(struct descriptors *d, struct description *listener, str
 
 /* ---- netlink ---- */
 
+#define NETLINK_GROUP_WORDS 32
+
 static bool netlink_is(const struct descriptors *d, const struct description *o)
 {
     (void)d;
     return socket_is(o, AF_NETLINK, -1);
+}
+
+/* Its address names the first 32 groups only. */
+static void restore_memberships(struct descriptors *d, const struct description *o, int at)
+{
+    uint32_t groups[NETLINK_GROUP_WORDS] = {0};
+    socklen_t len = sizeof groups;
+    if (getsockopt(o->copy, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &len) < 0)
+        return;
+    for (int group = 33; group <= 32 * NETLINK_GROUP_WORDS; group++)
+        if (groups[(group - 1) / 32] >> ((group - 1) % 32) & 1)
+            socket_set_number(d, at, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group);
 }
 
 static int netlink_restore(struct descriptors *d, struct description *o, struct error *err)
@@ -255,6 +173,7 @@ static int netlink_restore(struct descriptors *d, struct description *o, struct 
     static const uint32_t unbound = 0;
     if (memcmp(s->local.bytes + 4, &unbound, 4) != 0 || memcmp(s->local.bytes + 8, &unbound, 4) != 0)
         socket_bind(d, at, &s->local, s->local_len);
+    restore_memberships(d, o, at);
     descriptors_note(d, o, "netlink, protocol %d", s->protocol);
     return descriptors_place_one(d, o, at, close_on_exec, err);
 }

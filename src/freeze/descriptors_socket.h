@@ -26,6 +26,9 @@ struct socket_about {
     int backlog, state;           /* TCP: as TCP_INFO tells */
     struct description *listener; /* of a connection that nobody has accepted: where it waits */
     bool finished;                /* datagram sockets are finished all at once */
+    bool read_shut;               /* TCP: it was shut down for reading */
+    int error;                    /* what SO_ERROR would say */
+    int peek_offset;              /* SO_PEEK_OFF; -1: none */
 };
 
 struct socket_about *socket_about(const struct description *o);
@@ -39,6 +42,39 @@ enum socket_moment { SOCKET_BEFORE_BIND = 1, SOCKET_AFTER = 2, SOCKET_ALWAYS = 3
 /* Set the options that are not as they are on `reference`, a socket of ours (-1: a fresh one of its kind). */
 MUST_CHECK int socket_restore_options(struct descriptors *d, const struct description *o, int at,
     enum socket_moment moment, int reference, struct error *err);
+
+/* Refuse what hangs on a socket and can neither be read nor set again. */
+MUST_CHECK int socket_refuse_attached(struct descriptors *d, const struct description *o, struct error *err);
+void socket_read_peek_offset(const struct description *o); /* before anything is taken from its queue */
+int socket_get_number(int fd, int level, int name);        /* -1: there is no such option */
+void socket_set_number(struct descriptors *d, int at, int level, int name, int value);
+
+/* Multicast (descriptors_multicast.c). */
+MUST_CHECK int socket_restore_groups(
+    struct descriptors *d, const struct description *o, int at, struct error *err);
+MUST_CHECK int socket_refuse_hidden_interface(
+    struct descriptors *d, const struct description *o, struct error *err);
+
+/* Addresses of either family (descriptors_address.c). */
+uint16_t address_port(const union socket_address *a);
+struct in6_addr address_host(
+    const union socket_address *a); /* an IPv4 address as the IPv6 one that stands for it */
+bool address_is_wildcard(const struct in6_addr *host);
+bool address_is_loopback(const union socket_address *a);
+bool address_same(const union socket_address *a, const union socket_address *b);
+void address_print(char *text, size_t size, const union socket_address *a);
+/* Another description has the same port (it binds beside this one). */
+bool socket_port_is_shared(const struct descriptors *d, const struct description *o);
+
+/* TCP. */
+#define TCP_QUEUE_MAX (128u << 10) /* unread bytes of one direction */
+/* A helper that listens at `address`; returns its number, above the process's own. */
+MUST_CHECK int tcp_make_listener(struct descriptors *d, const struct description *like,
+    const union socket_address *address, socklen_t len, struct error *err);
+/* Connections whose other end is not the process's (descriptors_ended.c): as one that has ended, with what was
+ * received before; or, where that is not what happened, as one that was reset. */
+MUST_CHECK int tcp_restore_ended(struct descriptors *d, struct description *o, struct error *err);
+MUST_CHECK int tcp_restore_lost(struct descriptors *d, struct description *o, struct error *err);
 
 /* Ops. */
 int socket_create(struct descriptors *d, const struct description *o, bool close_on_exec, int flags);

@@ -1,4 +1,4 @@
-/* TCP and UDP on loopback. A connection whose both ends are the process's is made again; the runtime API's is
+/* TCP on loopback. A connection whose both ends are the process's is made again; the runtime API's is
  * connected anew from the same port; any other comes back as a connection that was reset. */
 #include "freeze/descriptors_socket.h"
 
@@ -18,65 +18,6 @@
 #include <unistd.h>
 
 #define TCP_DRAIN_TURNS 1000 /* milliseconds that bytes may take from one end to the other */
-#define TCP_QUEUE_MAX (128u << 10)
-
-/* ---- addresses ---- */
-
-static uint16_t port_of(const union socket_address *a)
-{
-    return ntohs(a->any.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
-}
-
-/* The address without its family: an IPv4 address as the IPv6 address that stands for it. */
-static struct in6_addr host_of(const union socket_address *a)
-{
-    struct in6_addr host = {0};
-    if (a->any.sa_family == AF_INET6)
-        return a->in6.sin6_addr;
-    host.s6_addr[10] = host.s6_addr[11] = 0xff;
-    memcpy(host.s6_addr + 12, &a->in.sin_addr, 4);
-    return host;
-}
-
-static bool is_wildcard(const struct in6_addr *host)
-{
-    return IN6_IS_ADDR_UNSPECIFIED(host) ||
-           (IN6_IS_ADDR_V4MAPPED(host) && memcmp(host->s6_addr + 12, "\0\0\0\0", 4) == 0);
-}
-
-static bool is_loopback(const union socket_address *a)
-{
-    struct in6_addr host = host_of(a);
-    return IN6_IS_ADDR_LOOPBACK(&host) || (IN6_IS_ADDR_V4MAPPED(&host) && host.s6_addr[12] == 127);
-}
-
-static bool same_address(const union socket_address *a, const union socket_address *b)
-{
-    struct in6_addr x = host_of(a), y = host_of(b);
-    return port_of(a) == port_of(b) && memcmp(&x, &y, sizeof x) == 0;
-}
-
-static void print_address(char *text, size_t size, const union socket_address *a)
-{
-    char host[INET6_ADDRSTRLEN] = "";
-    if (a->any.sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &a->in6.sin6_addr, host, sizeof host);
-    else
-        inet_ntop(AF_INET, &a->in.sin_addr, host, sizeof host);
-    snprintf(text, size, a->any.sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port_of(a));
-}
-
-/* Another description whose number of the port is the same (it binds beside this one). */
-static bool port_is_shared(const struct descriptors *d, const struct description *o)
-{
-    for (size_t i = 0; i < d->count; i++) {
-        const struct description *other = &d->list[i];
-        if (other != o && other->kind == o->kind &&
-            port_of(&socket_about(other)->local) == port_of(&socket_about(o)->local))
-            return true;
-    }
-    return false;
-}
 
 /* ---- reading ---- */
 
@@ -99,6 +40,10 @@ static int tcp_read_state(struct descriptors *d, struct description *o, struct e
     if (getsockopt(o->copy, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return descriptors_refuse(d, o, err, "is a TCP socket that does not tell its state");
     s->state = info.tcpi_state;
+    /* The other end has not shut it, so this one has: shutdown(SHUT_RD), of which the other knows nothing. */
+    struct pollfd wait = {o->copy, POLLRDHUP, 0};
+    s->read_shut = (s->state == TCP_ESTABLISHED || s->state == TCP_FIN_WAIT1 || s->state == TCP_FIN_WAIT2) &&
+                   poll(&wait, 1, 0) > 0 && (wait.revents & POLLRDHUP);
     s->backlog = (int)info.tcpi_sacked; /* so it is for a listener */
     return 0;
 }
@@ -121,7 +66,7 @@ static struct description *find_peer(struct descriptors *d, const struct descrip
         struct description *other = &d->list[i];
         const struct socket_about *t = socket_about(other);
         if (other != o && other->kind == o->kind && t->remote_len > 0 &&
-            same_address(&s->local, &t->remote) && same_address(&s->remote, &t->local))
+            address_same(&s->local, &t->remote) && address_same(&s->remote, &t->local))
             return other;
     }
     return NULL;
@@ -133,10 +78,10 @@ static int listener_fit(const struct description *listener, const struct descrip
     const struct socket_about *s = socket_about(listener), *t = socket_about(accepted);
     if (listener->kind != accepted->kind || !s->listening || s->domain != t->domain)
         return 0;
-    struct in6_addr host = host_of(&s->local);
-    if (same_address(&s->local, &t->local))
+    struct in6_addr host = address_host(&s->local);
+    if (address_same(&s->local, &t->local))
         return 2;
-    return is_wildcard(&host) && port_of(&s->local) == port_of(&t->local);
+    return address_is_wildcard(&host) && address_port(&s->local) == address_port(&t->local);
 }
 
 /* The listener that the kernel would choose; *count says how many fit as well (SO_REUSEPORT). */
@@ -193,12 +138,6 @@ static bool has_sent_fin(const struct socket_about *s)
            s->state == TCP_TIME_WAIT || s->state == TCP_LAST_ACK;
 }
 
-static void set_number(struct descriptors *d, int at, int level, int name, int value)
-{
-    descriptors_call(d, SYS_setsockopt, plan_literal((uint64_t)at), plan_literal((uint64_t)level),
-        plan_literal((uint64_t)name), plan_data(image_put(d->image, &value, sizeof value)), plan_literal(4));
-}
-
 static int listener_restore(struct descriptors *d, struct description *o, struct error *err)
 {
     const struct socket_about *s = socket_about(o);
@@ -212,18 +151,17 @@ static int listener_restore(struct descriptors *d, struct description *o, struct
         return -1;
     socket_bind(d, at, &s->local, s->local_len);
     descriptors_call(d, SYS_listen, plan_literal((uint64_t)at), plan_literal((uint64_t)s->backlog));
-    print_address(text, sizeof text, &s->local);
+    address_print(text, sizeof text, &s->local);
     descriptors_note(d, o, "listens at %s", text);
     d->subject = before;
     return descriptors_place_one(d, o, at, close_on_exec, err);
 }
 
-/* A helper that listens where `accepted` is said to be; returns its number, above the process's own. */
-static int make_listener(struct descriptors *d, const struct description *like,
+int tcp_make_listener(struct descriptors *d, const struct description *like,
     const union socket_address *address, socklen_t len, struct error *err)
 {
     int at = socket_create(d, like, true, 0);
-    set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+    socket_set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
     socket_bind(d, at, address, len);
     descriptors_call(d, SYS_listen, plan_literal((uint64_t)at), plan_literal(1));
     return descriptors_park(d, at, err);
@@ -245,9 +183,9 @@ static int connect_client(struct descriptors *d, const struct tcp_pair *p, struc
     int at = socket_create(d, p->client, close_on_exec, 0);
     if (socket_restore_options(d, p->client, at, SOCKET_BEFORE_BIND, -1, err) < 0)
         return -1;
-    bool share = port_is_shared(d, p->client);
+    bool share = socket_port_is_shared(d, p->client);
     if (share)
-        set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+        socket_set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
     socket_bind(d, at, &s->local, s->local_len);
     socket_connect(d, at, &s->remote, s->remote_len);
     return at;
@@ -261,13 +199,15 @@ static void finish_end(struct descriptors *d, const struct description *o, const
         socket_send(d, o->fds[0], sent->data, sent->len, NULL, 0);
     if (has_sent_fin(socket_about(o)))
         socket_shutdown(d, o->fds[0], SHUT_WR);
+    if (socket_about(o)->read_shut)
+        socket_shutdown(d, o->fds[0], SHUT_RD);
 }
 
 static void note_end(struct descriptors *d, const struct description *o, const struct buffer *waiting)
 {
     char local[80], remote[80];
-    print_address(local, sizeof local, &socket_about(o)->local);
-    print_address(remote, sizeof remote, &socket_about(o)->remote);
+    address_print(local, sizeof local, &socket_about(o)->local);
+    address_print(remote, sizeof remote, &socket_about(o)->remote);
     descriptors_note(d, o, "%s to %s, %zu bytes unread", local, remote, waiting->len);
 }
 
@@ -278,7 +218,7 @@ static int pair_make(struct descriptors *d, struct tcp_pair *p, struct error *er
     if (p->listener && !p->listener->restored && listener_restore(d, p->listener, err) < 0)
         return -1;
     listener = p->listener ? p->listener->fds[0]
-                           : make_listener(d, p->server, &server->local, server->local_len, err);
+                           : tcp_make_listener(d, p->server, &server->local, server->local_len, err);
     if (listener < 0)
         return -1;
     int client = connect_client(d, p, err);
@@ -344,8 +284,8 @@ static int pair_restore(
 static bool is_api(const struct descriptors *d, const struct description *o)
 {
     const struct socket_about *s = socket_about(o);
-    return s->state == TCP_ESTABLISHED && s->remote_len > 0 && is_loopback(&s->remote) &&
-           port_of(&s->remote) == d->f->request->api_port;
+    return s->state == TCP_ESTABLISHED && s->remote_len > 0 && address_is_loopback(&s->remote) &&
+           address_port(&s->remote) == d->f->request->api_port;
 }
 
 static int api_restore(struct descriptors *d, struct description *o, struct error *err)
@@ -360,12 +300,12 @@ static int api_restore(struct descriptors *d, struct description *o, struct erro
     socket_create(d, o, close_on_exec, 0);
     if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
         return -1;
-    if (port_is_shared(d, o))
-        set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (socket_port_is_shared(d, o))
+        socket_set_number(d, at, SOL_SOCKET, SO_REUSEADDR, 1);
     socket_bind(d, at, &s->local, s->local_len);
     socket_connect(d, at, &s->remote, s->remote_len);
     for (size_t i = 0; i < request->replay_count; i++)
-        if (request->replays[i].port == port_of(&s->local))
+        if (request->replays[i].port == address_port(&s->local))
             descriptors_mark(
                 d, plan_do(&d->f->process->process_plan, PLAN_WRITE_ALL, plan_literal((uint64_t)at),
                        plan_data(image_put(
@@ -374,58 +314,7 @@ static int api_restore(struct descriptors *d, struct description *o, struct erro
     if (descriptors_place_one(d, o, at, close_on_exec, err) < 0)
         return -1;
     descriptors_set_flags(d, o, 0);
-    descriptors_note(d, o, "the runtime API, from port %u", port_of(&s->local));
-    return 0;
-}
-
-/* ---- connections that are lost ---- */
-
-/* A port that the process does not use: in a fresh network namespace it is free. */
-static uint16_t choose_port(const struct descriptors *d)
-{
-    uint16_t port = 61001;
-    for (size_t i = 0; i < d->count; i++)
-        if (d->list[i].kind == &descriptor_kind_tcp && port_of(&socket_about(&d->list[i])->local) == port) {
-            port++;
-            i = (size_t)-1;
-        }
-    return port;
-}
-
-/* Connect to a helper that resets the connection: what is read then says ECONNRESET, and then end-of-file. */
-static int lost_restore(struct descriptors *d, struct description *o, struct error *err)
-{
-    const struct socket_about *s = socket_about(o);
-    union socket_address address = {.any = {.sa_family = (sa_family_t)s->domain}};
-    socklen_t len = s->domain == AF_INET6 ? sizeof address.in6 : sizeof address.in;
-    if (s->domain == AF_INET6) {
-        /* Loopback by its IPv4 name: IPv6 may be switched off. */
-        inet_pton(AF_INET6, "::ffff:127.0.0.1", &address.in6.sin6_addr);
-        address.in6.sin6_port = htons(choose_port(d));
-    } else {
-        address.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        address.in.sin_port = htons(choose_port(d));
-    }
-    int listener = make_listener(d, o, &address, len, err);
-    if (listener < 0)
-        return -1;
-    int at = descriptors_next(d);
-    bool close_on_exec = descriptors_cloexec_for(o, at);
-    socket_create(d, o, close_on_exec, 0);
-    if (socket_restore_options(d, o, at, SOCKET_AFTER, -1, err) < 0)
-        return -1;
-    socket_connect(d, at, &address, len);
-    int other = descriptors_expect(d, descriptors_call(d, SYS_accept4, plan_literal((uint64_t)listener),
-                                          plan_literal(0), plan_literal(0), plan_literal(SOCK_CLOEXEC)));
-    struct linger now = {1, 0};
-    descriptors_call(d, SYS_setsockopt, plan_literal((uint64_t)other), plan_literal(SOL_SOCKET),
-        plan_literal(SO_LINGER), plan_data(image_put(d->image, &now, sizeof now)), plan_literal(sizeof now));
-    descriptors_close(d, other);
-    descriptors_close(d, listener);
-    if (descriptors_place_one(d, o, at, close_on_exec, err) < 0)
-        return -1;
-    descriptors_set_flags(d, o, 0);
-    descriptors_note(d, o, "a connection that cannot be kept: it will have been reset");
+    descriptors_note(d, o, "the runtime API, from port %u", address_port(&s->local));
     return 0;
 }
 
@@ -435,8 +324,8 @@ static int lost_restore(struct descriptors *d, struct description *o, struct err
 static bool is_fresh(const struct description *o)
 {
     char byte;
-    return socket_about(o)->state == TCP_CLOSE && recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
-           errno == ENOTCONN;
+    return socket_about(o)->state == TCP_CLOSE && socket_about(o)->error == 0 &&
+           recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == ENOTCONN;
 }
 
 static int fresh_restore(struct descriptors *d, struct description *o, struct error *err)
@@ -448,9 +337,9 @@ static int fresh_restore(struct descriptors *d, struct description *o, struct er
     socket_create(d, o, close_on_exec, o->flags & O_NONBLOCK);
     if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
         return -1;
-    if (port_of(&s->local) != 0)
+    if (address_port(&s->local) != 0)
         socket_bind(d, at, &s->local, s->local_len);
-    print_address(text, sizeof text, &s->local);
+    address_print(text, sizeof text, &s->local);
     descriptors_note(d, o, "not connected, bound to %s", text);
     return descriptors_place_one(d, o, at, close_on_exec, err);
 }
@@ -469,7 +358,7 @@ static int tcp_restore(struct descriptors *d, struct description *o, struct erro
                    */
     if (is_api(d, o))
         return api_restore(d, o, err);
-    return is_fresh(o) ? fresh_restore(d, o, err) : lost_restore(d, o, err);
+    return is_fresh(o) ? fresh_restore(d, o, err) : tcp_restore_ended(d, o, err);
 }
 
 /* What waits at a listener, in its order. It must not be non-blocking, or wait for data, before its
@@ -488,105 +377,9 @@ static int tcp_finish(struct descriptors *d, struct description *o, struct error
     int seconds = 0;
     socklen_t len = sizeof seconds;
     if (getsockopt(o->copy, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) == 0 && seconds > 0)
-        set_number(d, o->fds[0], IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds);
+        socket_set_number(d, o->fds[0], IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds);
     descriptors_set_flags(d, o, 0);
     return 0;
 }
 
 const struct descriptor_kind descriptor_kind_tcp = {"TCP socket", tcp_is, tcp_read, tcp_restore, tcp_finish};
-
-/* ---- UDP ---- */
-
-static bool udp_is(const struct descriptors *d, const struct description *o)
-{
-    (void)d;
-    int protocol = 0;
-    socklen_t len = sizeof protocol;
-    return (socket_is(o, AF_INET, SOCK_DGRAM) || socket_is(o, AF_INET6, SOCK_DGRAM)) &&
-           getsockopt(o->copy, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_UDP;
-}
-
-static int udp_restore(struct descriptors *d, struct description *o, struct error *err)
-{
-    const struct socket_about *s = socket_about(o);
-    char text[80];
-    int at = descriptors_next(d);
-    bool close_on_exec = descriptors_cloexec_for(o, at);
-    socket_create(d, o, close_on_exec, o->flags & O_NONBLOCK);
-    if (socket_restore_options(d, o, at, SOCKET_ALWAYS, -1, err) < 0)
-        return -1;
-    if (port_of(&s->local) != 0)
-        socket_bind(d, at, &s->local, s->local_len);
-    print_address(text, sizeof text, &s->local);
-    descriptors_note(d, o, "bound to %s%s", text, s->remote_len > 0 ? ", connected" : "");
-    return descriptors_place_one(d, o, at, close_on_exec, err);
-}
-
-static struct description *find_udp_sender(struct descriptors *d, const union socket_address *from)
-{
-    for (size_t i = 0; i < d->count; i++) {
-        struct description *o = &d->list[i];
-        if (o->kind != &descriptor_kind_udp || port_of(&socket_about(o)->local) != port_of(from))
-            continue;
-        struct in6_addr host = host_of(&socket_about(o)->local);
-        if (is_wildcard(&host) || same_address(&socket_about(o)->local, from))
-            return o;
-    }
-    return NULL;
-}
-
-/* Where its datagrams were sent to: what it is bound to, or loopback when that is every address. */
-static union socket_address reachable_address(const struct socket_about *s)
-{
-    union socket_address to = s->local;
-    struct in6_addr host = host_of(&s->local);
-    if (!is_wildcard(&host))
-        return to;
-    if (s->domain == AF_INET6)
-        inet_pton(AF_INET6, "::1", &to.in6.sin6_addr);
-    else
-        to.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return to;
-}
-
-/* Datagrams are sent again by the socket they came from; then everybody is connected as before, after which
- * it would refuse datagrams from others. */
-static int udp_resend(struct descriptors *d, struct description *o, struct error *err)
-{
-    CLEANUP_FREE uint8_t *data = xcalloc(1, 65536);
-    size_t total = 0;
-    for (;;) {
-        union socket_address from = {0};
-        socklen_t from_len = sizeof from;
-        ssize_t got = recvfrom(o->copy, data, 65536, MSG_DONTWAIT, &from.any, &from_len);
-        if (got < 0)
-            return 0;
-        total += (size_t)got;
-        const struct description *sender = find_udp_sender(d, &from);
-        if (!sender || total > DESCRIPTORS_QUEUE_MAX)
-            return descriptors_refuse(d, o, err, "has unread datagrams from outside the process");
-        union socket_address to = reachable_address(socket_about(o));
-        socket_send(d, sender->fds[0], data, (size_t)got, &to, socket_about(o)->local_len);
-    }
-}
-
-static int udp_finish(struct descriptors *d, struct description *o, struct error *err)
-{
-    if (!socket_about(o)->finished) {
-        /* The first that comes here sends what waits anywhere; only then is anybody connected. */
-        for (size_t i = 0; i < d->count; i++) {
-            if (d->list[i].kind != &descriptor_kind_udp)
-                continue;
-            socket_about(&d->list[i])->finished = true;
-            if (udp_resend(d, &d->list[i], err) < 0)
-                return -1;
-        }
-    }
-    const struct socket_about *s = socket_about(o);
-    if (s->remote_len > 0)
-        socket_connect(d, o->fds[0], &s->remote, s->remote_len);
-    return 0;
-}
-
-const struct descriptor_kind descriptor_kind_udp = {
-    "UDP socket", udp_is, socket_read_about, udp_restore, udp_finish};

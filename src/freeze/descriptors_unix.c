@@ -122,6 +122,10 @@ static int unix_read(struct descriptors *d, struct description *o, struct error 
 {
     if (!o->detail && socket_read_about(d, o, err) < 0)
         return -1;
+    int error_number = socket_about(o)->error;
+    if (error_number != 0 && error_number != ECONNRESET)
+        return descriptors_refuse(
+            d, o, err, "has an error that was not yet asked for (%s)", strerror(error_number));
     return socket_about(o)->listening && d->f->request->spare == FREEZE_SPARE_NEVER
                ? socket_take_pending(d, o, err)
                : 0;
@@ -300,16 +304,39 @@ static int read_rights(struct descriptors *d, const struct description *o, struc
     return 0;
 }
 
-/* Returns 1 for a message, 0 when there is none (any more). */
-static int take_message(
-    struct descriptors *d, const struct description *o, struct unix_queue *q, struct error *err)
+/* How far it is to the end of the next part of a stream that descriptors come with; 0 when there is none. */
+static size_t find_rights(const struct description *o, uint8_t *data)
 {
     _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(RIGHTS_MAX * sizeof(int)) + 256];
-    struct unix_message m = {.data = xcalloc(1, DESCRIPTORS_MESSAGE_MAX)};
-    struct iovec part = {m.data, DESCRIPTORS_MESSAGE_MAX};
+    struct iovec part = {data, DESCRIPTORS_MESSAGE_MAX};
     struct msghdr header = {
-        .msg_name = &m.from,
-        .msg_namelen = sizeof m.from,
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    bool found = false;
+    if (socket_about(o)->type != SOCK_STREAM || socket_about(o)->peek_offset >= 0)
+        return 0;
+    ssize_t got = recvmsg(o->copy, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    for (struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        found = true;
+        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+            int copy;
+            memcpy(&copy, CMSG_DATA(c) + i * sizeof copy, sizeof copy);
+            close(copy);
+        }
+    }
+    return found ? (size_t)got : 0;
+}
+
+/* Receives up to `len` bytes behind those that the message has already. Returns 1, 0 when there is nothing. */
+static int receive(
+    struct descriptors *d, const struct description *o, struct unix_message *m, size_t len, struct error *err)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(RIGHTS_MAX * sizeof(int)) + 256];
+    struct iovec part = {m->data + m->len, len};
+    struct msghdr header = {
+        .msg_name = &m->from,
+        .msg_namelen = sizeof m->from,
         .msg_iov = &part,
         .msg_iovlen = 1,
         .msg_control = control,
@@ -317,30 +344,69 @@ static int take_message(
     };
     ssize_t got = recvmsg(o->copy, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     bool is_stream = socket_about(o)->type == SOCK_STREAM;
-    int result =
-        got < 0 || (got == 0 && (is_stream || !(header.msg_flags & MSG_EOR)) && header.msg_namelen == 0) ? 0
-                                                                                                         : 1;
     /* A seqpacket end-of-file and an empty packet look alike; nobody sends empty packets. */
-    if (result == 1 && (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
-        result = descriptors_refuse(
+    if (got < 0 || (got == 0 && (is_stream || !(header.msg_flags & MSG_EOR)) && header.msg_namelen == 0))
+        return 0;
+    if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        return descriptors_refuse(
             d, o, err, "has a message waiting that is longer than %u KiB", DESCRIPTORS_MESSAGE_MAX >> 10);
-    if (result == 1 && read_rights(d, o, &header, &m, err) < 0)
-        result = -1;
-    if (result <= 0) {
-        free(m.data);
-        return result;
-    }
-    m.len = (size_t)got;
-    m.data = xrealloc(m.data, m.len + 1);
-    m.from_len = header.msg_namelen;
-    q->has_rights |= m.rights_count > 0;
-    q->bytes += m.len;
+    m->len += (size_t)got;
+    m->from_len = header.msg_namelen;
+    return read_rights(d, o, &header, m, err) < 0 ? -1 : 1;
+}
+
+/* Takes `m->data` over. */
+static int add_message(struct descriptors *d, const struct description *o, struct unix_queue *q,
+    struct unix_message *m, struct error *err)
+{
+    m->data = xrealloc(m->data, m->len + 1);
+    q->has_rights |= m->rights_count > 0;
+    q->bytes += m->len;
     q->list = xrealloc(q->list, (q->count + 1) * sizeof *q->list);
-    q->list[q->count++] = m;
+    q->list[q->count++] = *m;
     if (q->bytes > DESCRIPTORS_QUEUE_MAX)
         return descriptors_refuse(
             d, o, err, "has more than %u MiB of unread data", DESCRIPTORS_QUEUE_MAX >> 20);
     return 1;
+}
+
+/* The next `whole` bytes of a stream, of which the last part comes with descriptors: they belong to its first byte,
+ * where byte by byte they are met. What is before it becomes a message of its own, so that a clone gets them with the
+ * same byte, and a read ends where it did. */
+static int take_parts(struct descriptors *d, const struct description *o, struct unix_queue *q,
+    struct unix_message *m, size_t whole, struct error *err)
+{
+    while (m->len < whole && m->rights_count == 0)
+        if (receive(d, o, m, 1, err) <= 0)
+            return -1;
+    size_t before = m->len - 1;
+    if (before > 0) {
+        struct unix_message plain = {.data = xcalloc(1, before), .len = before};
+        memcpy(plain.data, m->data, before);
+        m->data[0] = m->data[before];
+        m->len = 1;
+        if (add_message(d, o, q, &plain, err) < 0)
+            return -1;
+    }
+    while (m->len < whole - before)
+        if (receive(d, o, m, whole - before - m->len, err) <= 0)
+            return -1;
+    return 1;
+}
+
+/* Returns 1 for a message, 0 when there is none (any more). */
+static int take_message(
+    struct descriptors *d, const struct description *o, struct unix_queue *q, struct error *err)
+{
+    struct unix_message m = {.data = xcalloc(1, DESCRIPTORS_MESSAGE_MAX)};
+    size_t whole = find_rights(o, m.data);
+    int result =
+        whole > 0 ? take_parts(d, o, q, &m, whole, err) : receive(d, o, &m, DESCRIPTORS_MESSAGE_MAX, err);
+    if (result <= 0) {
+        free(m.data);
+        return result;
+    }
+    return add_message(d, o, q, &m, err);
 }
 
 static int take_queue(
@@ -493,6 +559,9 @@ static int pair_connect(struct descriptors *d, struct unix_pair *p, struct error
         return -1;
     if (!p->server)
         send_queue(d, made[1].at, &p->to_client);
+    /* The other end was closed with something unread in it: that is how it was lost. */
+    if (!p->server && socket_about(p->client)->error == ECONNRESET)
+        socket_send(d, made[0].at, "", 1, NULL, 0);
     if (p->server)
         p->server->restored = true;
     return descriptors_place(d, made, made[1].at < 0 ? 1 : 2, err);

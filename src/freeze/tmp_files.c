@@ -162,34 +162,49 @@ static uint64_t put_times(struct freeze *f, const struct stat *st)
     return image_put(f->image, times, sizeof times);
 }
 
-static int make_xattrs(
-    struct freeze *f, struct tmp_files *t, const struct tmp_entry *e, uint64_t path, struct error *err)
+int tmp_files_write_xattrs(
+    struct freeze *f, int source, const char *path, struct plan_arg at, struct error *err)
 {
-    CLEANUP_FREE char *names = NULL;
-    CLEANUP_FREE uint8_t *value = NULL;
-    if (!S_ISREG(e->st.st_mode) && !S_ISDIR(e->st.st_mode))
-        return 0;
-    CLEANUP_FD int fd = openat(t->root_fd, relative(e), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : flistxattr(fd, NULL, 0);
+    ssize_t length = flistxattr(source, NULL, 0);
     if (length < 0 && errno != ENOTSUP)
-        return error_system(err, "cannot read the attributes of %s", e->path);
+        return error_system(err, "cannot read the attributes of %s", path);
     if (length <= 0)
         return 0;
-    names = xcalloc(1, (size_t)length);
-    if ((length = flistxattr(fd, names, (size_t)length)) < 0)
-        return error_system(err, "cannot read the attributes of %s", e->path);
-    value = xcalloc(1, TMP_XATTRS_MAX);
+    CLEANUP_FREE char *names = xcalloc(1, (size_t)length);
+    if ((length = flistxattr(source, names, (size_t)length)) < 0)
+        return error_system(err, "cannot read the attributes of %s", path);
+    CLEANUP_FREE uint8_t *value = xcalloc(1, TMP_XATTRS_MAX);
     for (const char *name = names; name < names + length; name += strlen(name) + 1) {
-        ssize_t size = fgetxattr(fd, name, value, TMP_XATTRS_MAX);
+        ssize_t size = fgetxattr(source, name, value, TMP_XATTRS_MAX);
         if (size < 0)
-            return error_system(err, "cannot read the attribute %s of %s", name, e->path);
+            return error_system(err, "cannot read the attribute %s of %s", name, path);
         if (strncmp(name, "user.", 5) != 0)
             return tracee_refuse(
-                &f->tracee, err, "%s has the attribute %s, which cannot be frozen", e->path, name);
-        plan_call(&f->process->process_plan, SYS_setxattr, plan_data(path),
-            plan_data(image_put_string(f->image, name)), plan_data(image_put(f->image, value, (size_t)size)),
-            plan_literal((uint64_t)size), plan_literal(0));
+                &f->tracee, err, "%s has the attribute %s, which cannot be frozen", path, name);
+        plan_call(&f->process->process_plan, SYS_fsetxattr, at, plan_data(image_put_string(f->image, name)),
+            plan_data(image_put(f->image, value, (size_t)size)), plan_literal((uint64_t)size),
+            plan_literal(0));
     }
+    return 0;
+}
+
+/* Attributes of a folder, which is made with all its owner's rights. */
+static int make_folder_xattrs(
+    struct freeze *f, struct tmp_files *t, const struct tmp_entry *e, uint64_t path, struct error *err)
+{
+    struct plan *plan = &f->process->process_plan;
+    CLEANUP_FD int source = openat(t->root_fd, relative(e), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (source < 0)
+        return error_system(err, "cannot read the attributes of %s", e->path);
+    uint32_t before = plan->count;
+    plan_save(plan_call(plan, SYS_openat, here(), plan_data(path), plan_literal(O_RDONLY | O_CLOEXEC)), 0);
+    uint32_t opened = plan->count;
+    if (tmp_files_write_xattrs(f, source, e->path, plan_register(0), err) < 0)
+        return -1;
+    if (plan->count == opened)
+        plan->count = before; /* it has none */
+    else
+        plan_call(plan, SYS_close, plan_register(0));
     return 0;
 }
 
@@ -197,11 +212,19 @@ static int make_xattrs(
 static int make_contents(struct freeze *f, struct plan *plan, int source, const char *path,
     uint64_t path_data, const struct stat *st, uint64_t *bytes, struct error *err)
 {
+    mode_t mode = st->st_mode & 0777;
+    /* Attributes cannot be given to a file that its owner may not write to. */
+    bool loan = !(mode & S_IWUSR) && flistxattr(source, NULL, 0) > 0;
     plan_save(plan_call(plan, SYS_openat, here(), plan_data(path_data),
-                  plan_literal(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC), plan_literal(st->st_mode & 0777)),
+                  plan_literal(O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC),
+                  plan_literal(loan ? mode | S_IWUSR : mode)),
         0);
     if (descriptors_write_contents(f, plan, source, plan_register(0), (uint64_t)st->st_size, bytes, err) < 0)
         return error_prefix(err, "%s", path);
+    if (tmp_files_write_xattrs(f, source, path, plan_register(0), err) < 0)
+        return -1;
+    if (loan)
+        plan_call(plan, SYS_fchmod, plan_register(0), plan_literal(mode));
     plan_call(plan, SYS_utimensat, plan_register(0), plan_literal(0), plan_data(put_times(f, st)));
     plan_call(plan, SYS_close, plan_register(0));
     return 0;
@@ -221,9 +244,7 @@ static int make_file(struct freeze *f, struct tmp_files *t, size_t index, struct
     CLEANUP_FD int source = openat(t->root_fd, relative(e), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (source < 0)
         return error_system(err, "cannot read %s", e->path);
-    if (make_contents(f, plan, source, e->path, path, &e->st, &t->bytes, err) < 0)
-        return -1;
-    return make_xattrs(f, t, e, path, err);
+    return make_contents(f, plan, source, e->path, path, &e->st, &t->bytes, err);
 }
 
 static int make_symlink(struct freeze *f, struct tmp_files *t, const struct tmp_entry *e, struct error *err)
@@ -250,7 +271,7 @@ static int make_entry(struct freeze *f, struct tmp_files *t, size_t index, struc
     case S_IFDIR:
         path = image_put_string(f->image, e->path);
         plan_call(plan, SYS_mkdir, plan_data(path), plan_literal((e->st.st_mode & 0777) | S_IRWXU));
-        return make_xattrs(f, t, e, path, err);
+        return make_folder_xattrs(f, t, e, path, err);
     case S_IFREG:
         return make_file(f, t, index, err);
     case S_IFLNK:

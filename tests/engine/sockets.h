@@ -86,6 +86,16 @@ static inline bool test_set_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
+/* A new connection to a listener of ours talks to the one that is accepted. */
+static inline bool test_accepts(int listener, uint16_t port)
+{
+    int client = test_connect(port), server = accept(listener, NULL, NULL);
+    bool good = test_talks(client, server);
+    close(client);
+    close(server);
+    return good;
+}
+
 static inline uint16_t test_port(int fd)
 {
     struct sockaddr_in6 address;
@@ -149,12 +159,12 @@ static inline bool test_send_descriptors(int sock, const char *text, const int *
     return sendmsg(sock, &message, 0) == (ssize_t)strlen(text);
 }
 
-/* How many descriptors came with the next message, or -1 when it has another text. */
+/* How many descriptors came with the next bytes, or -1 when they are not this text. */
 static inline int test_receive_descriptors(int sock, const char *text, int fds[16])
 {
     char got[256];
     union test_control control;
-    struct iovec part = {got, sizeof got};
+    struct iovec part = {got, strlen(text)};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t n = recvmsg(sock, &message, MSG_DONTWAIT);
