@@ -100,8 +100,9 @@ struct plan_report {
     uint32_t op;      /* and which op */
     uint32_t process; /* and which process: its index */
     uint32_t pad;
-    uint64_t forked_ns;                                /* CLOCK_MONOTONIC as the clone first ran */
-    uint64_t sandboxed_ns, descriptors_ns, threads_ns; /* as these parts were done */
+    uint64_t forked_ns; /* CLOCK_MONOTONIC as the clone first ran */
+    uint64_t sandboxed_ns, descriptors_ns,
+        threads_ns; /* as these parts were done; the last in all processes */
 };
 #define PLAN_REPORT_MAGIC 0x77616874u /* "thaw" */
 

@@ -13,11 +13,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define CHILDREN 10
+#define CHILDREN_MAX 10
 #define BYTES (3u << 20)
 
-static int requests[CHILDREN][2], answers[CHILDREN][2];
+static int requests[CHILDREN_MAX][2], answers[CHILDREN_MAX][2];
 static volatile int signals_seen;
+static int children = CHILDREN_MAX; /* or the first argument, for measurements */
 
 static void see_signal(int number)
 {
@@ -89,13 +90,16 @@ int main(int argc, char **argv)
     int status;
     if (argc == 4)
         run_child(atoi(argv[1]), atoi(argv[2]), atoi(argv[3]));
+    if (argc == 2)
+        children = atoi(argv[1]);
+    CHECK(children <= CHILDREN_MAX);
     umask(077);
     signal(SIGUSR1, SIG_IGN);
-    for (int i = 0; i < CHILDREN; i++)
+    for (int i = 0; i < children; i++)
         CHECK(pipe(requests[i]) == 0 && pipe(answers[i]) == 0);
-    for (int i = 0; i < CHILDREN; i++)
+    for (int i = 0; i < children; i++)
         start_child(argv, i);
-    for (int i = 0; i < CHILDREN; i++)
+    for (int i = 0; i < children; i++)
         CHECK_EQUAL(read(answers[i][0], &byte, 1), 1);
     pthread_t thread;
     void *result;
@@ -104,16 +108,16 @@ int main(int argc, char **argv)
     test_freeze_point();
     CHECK_EQUAL(umask(0), 077);
     test_barrier();
-    for (int i = 0; i < CHILDREN; i++)
+    for (int i = 0; i < children; i++)
         CHECK_EQUAL(write(requests[i][1], "?", 1), 1);
-    for (int i = 0; i < CHILDREN; i++) {
+    for (int i = 0; i < children; i++) {
         CHECK_EQUAL(read(answers[i][0], &byte, 1), 1);
         CHECK_EQUAL(byte, i);
     }
     int sum = 0;
     for (pid_t pid; (pid = waitpid(-1, &status, 0)) > 0; sum += WEXITSTATUS(status))
         CHECK(WIFEXITED(status));
-    CHECK_EQUAL(sum, CHILDREN * (CHILDREN - 1) / 2);
+    CHECK_EQUAL(sum, children * (children - 1) / 2);
     CHECK_EQUAL(write(thread_pipe[1], "\x05", 1), 1);
     CHECK(pthread_join(thread, &result) == 0);
     CHECK_EQUAL((intptr_t)result, 6);

@@ -371,6 +371,7 @@ static void go_together(struct blob_control *control)
     if (control->self == 0) {
         result = wait_shared(shared, &shared->ready, control->live_count - 1);
         if (result == 0) {
+            control->report.threads_ns = now_ns();
             call3(__NR_write, control->slots[PLAN_SLOT_REPORT], &control->report, sizeof control->report);
             __atomic_store_n(&shared->go, 1, __ATOMIC_RELEASE);
             wake_shared(&shared->go);
