@@ -43,7 +43,7 @@ def test_runtimes(server):
     assert listed[harness.PYTHON] == {"runtime": harness.PYTHON, "offered": True, "version": version, "install": None,
                                       "program": f"/usr/bin/{harness.PYTHON}", "hooks": "snapshot_restore_py"}
     assert all(r["install"] for r in listed.values() if not r["offered"])
-    for family in ["nodejs", "java", "ruby"]:  # what ./run test installs
+    for family in ["nodejs", "java", "ruby", "dotnet"]:  # what ./run test installs
         offered = [r for r in listed.values() if r["offered"] and r["runtime"].startswith(family)]
         assert offered and all(r["version"].startswith(r["runtime"][len(family):].removesuffix(".x")) for r in offered)
     assert server.thaw("runtimes", harness.PYTHON).returncode == 0

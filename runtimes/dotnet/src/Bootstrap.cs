@@ -109,6 +109,7 @@ internal static class Bootstrap
         List<Func<ValueTask>> after = Hooks("CopyAfterRestoreCallbacksToRegistry");
         Rehearse(handler);
         Unique.Prepare();
+        Warm.Settle();
         LeaveNoGarbage();
         if (after.Count == 0)
             return;
@@ -155,6 +156,7 @@ internal static class Bootstrap
     /// <summary>Runs what a clone will run first, so that it is compiled.</summary>
     private static void Rehearse(Handlers handler)
     {
+        handler.Compile();
         for (int i = 0; i < RehearsalRounds; i++) {
             Answer answer = client.Rehearse();
             if (answer.Status != 200)

@@ -83,6 +83,13 @@ internal sealed class Contexts
     {
         foreach (PropertyInfo property in contextType.GetProperties())
             property.GetValue(context);
+        Log.Rehearse();
+    }
+
+    public void Compile()
+    {
+        Warm.Compile(logger.GetType());
+        Warm.Compile(Make(new Answer()).GetType());
     }
 
     private static JsonElement Parse(string? text)

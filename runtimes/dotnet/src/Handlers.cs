@@ -211,16 +211,44 @@ internal sealed class Handlers
         return new ArraySegment<byte>(to.GetBuffer(), 0, (int)to.Length);
     }
 
-    /// <summary>Takes an event's way to the handler and back, without anything of the function's.</summary>
+    /// <summary>Takes an event's way to the handler and back, without calling it.</summary>
     public void Rehearse(Answer head)
     {
         if (contexts != null)
             contexts.Rehearse(contexts.Make(head));
-        JsonElement parsed = JsonSerializer.Deserialize<JsonElement>(head.Body, Json);
-        JsonSerializer.Serialize(new MemoryStream(), parsed, typeof(JsonElement), Json);
-        if (serializer == null) // what their types look like is found out ahead of their first event
-            foreach (Type? type in new[] { input, output })
-                if (type != null && !IsStream(type))
-                    Json.GetTypeInfo(type);
+        Warm.Serializer(Json);
+        // A serializer of the function's own may do anything; the well-known ones read and write.
+        string? from = serializer?.GetType().Assembly.GetName().Name;
+        if (from != null && !from.StartsWith("Amazon.Lambda.Serialization.", StringComparison.Ordinal))
+            return;
+        if (input != null && !IsStream(input))
+            ReadEmpty(input);
+        if (output != null && !IsStream(output) && ReadEmpty(output) is object empty)
+            Encode(empty);
+    }
+
+    /// <summary>Compiles what an event needs, of ours and of the handler's assembly.</summary>
+    public void Compile()
+    {
+        Warm.Compile(typeof(Handlers).Assembly);
+        Warm.Compile(method.Module.Assembly);
+        contexts?.Compile();
+    }
+
+    private static readonly string[] Empties = { "{}", "[]", "\"\"", "0", "false" };
+
+    /// <summary>An empty object of a type of events or answers, as the serializer makes it; null when there is none.</summary>
+    private object? ReadEmpty(Type type)
+    {
+        MethodInfo? read = Generic("Deserialize", type);
+        foreach (string text in Empties)
+            try {
+                byte[] bytes = System.Text.Encoding.UTF8.GetBytes(text);
+                return read == null ? JsonSerializer.Deserialize(bytes, type, Json)
+                    : read.Invoke(serializer, BindingFlags.DoNotWrapExceptions, null, new object[] { new MemoryStream(bytes) }, null);
+            } catch (Exception) {
+                // Of another shape, or one that is not made without values.
+            }
+        return null;
     }
 }

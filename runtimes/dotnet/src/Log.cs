@@ -78,20 +78,25 @@ internal sealed class Log : TextWriter
 
     private void Entry(Level of, string template, Exception? error, object?[] values)
     {
-        if (of < least)
-            return;
+        if (of >= least)
+            Send(Compose(of, template, error, values));
+    }
+
+    /// <summary>Composes an entry, and writes nothing.</summary>
+    public static void Rehearse() => Compose(ParseLevel("information") ?? Level.Trace, "{name}: {1}", null, new object?[] { "rehearsal", 1 });
+
+    private static byte[] Compose(Level of, string template, Exception? error, object?[] values)
+    {
         string time = DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ss.fffZ", CultureInfo.InvariantCulture);
-        if (format == Format.Json) {
-            Send(Json(time, of, template, error, values));
-            return;
-        }
+        if (format == Format.Json)
+            return Json(time, of, template, error, values);
         var text = new StringBuilder();
         if (format == Format.Text)
             text.Append(time).Append('\t').Append(requestId).Append('\t').Append(Labels[(int)of]).Append('\t');
         text.Append(FillPlaces(template, values, null));
         if (error != null)
             text.Append(template.Length > 0 ? "\n" : "").Append(Fault.Text(error));
-        Send(Utf8.GetBytes(text.Append('\n').ToString()));
+        return Utf8.GetBytes(text.Append('\n').ToString());
     }
 
     private static byte[] Json(string time, Level of, string template, Exception? error, object?[] values)
