@@ -18,6 +18,7 @@
 #define CHUNK_BYTES 65536
 #define LOWEST_SPARE_FD 10
 #define SETTLE_STEP_MS 2
+#define SETTLE_DEPTH_MAX 16 /* generations that are looked at */
 
 /* ---- starting ---- */
 
@@ -274,19 +275,40 @@ static bool thread_sleeps(int tasks, const char *name)
         return true; /* it has ended */
     buffer_append_u8(&text, 0);
     const char *at = strrchr((const char *)text.data, ')');
-    return at != NULL && strlen(at) > 2 && (at[2] == 'S' || at[2] == 'I');
+    return at != NULL && strlen(at) > 2 && (at[2] == 'S' || at[2] == 'I' || at[2] == 'Z');
 }
 
-static bool all_sleep(pid_t pid)
+static bool all_sleep(pid_t pid, int depth);
+
+/* Its children, as far as they can be seen. */
+static bool children_sleep(int tasks, const char *name, int depth)
+{
+    CLEANUP_BUFFER struct buffer text = {0};
+    CLEANUP_FREE char *path = xasprintf("%s/children", name);
+    if (depth == SETTLE_DEPTH_MAX || file_read(tasks, path, &text, 65536, NULL) < 0)
+        return true;
+    buffer_append_u8(&text, 0);
+    char *at = (char *)text.data;
+    for (char *end;; at = end) {
+        long pid = strtol(at, &end, 10);
+        if (end == at)
+            return true;
+        if (!all_sleep((pid_t)pid, depth + 1))
+            return false;
+    }
+}
+
+static bool all_sleep(pid_t pid, int depth)
 {
     CLEANUP_FREE char *path = xasprintf("/proc/%d/task", pid);
     DIR *folder = opendir(path);
-    bool asleep = folder != NULL;
+    bool asleep = true;
     if (!folder)
-        return true;
+        return true; /* it has ended */
     for (struct dirent *entry; asleep && (entry = readdir(folder));)
         if (isdigit((unsigned char)entry->d_name[0]))
-            asleep = thread_sleeps(dirfd(folder), entry->d_name);
+            asleep = thread_sleeps(dirfd(folder), entry->d_name) &&
+                     children_sleep(dirfd(folder), entry->d_name, depth);
     closedir(folder);
     return asleep;
 }
@@ -299,7 +321,7 @@ int command_settle(struct command *c, bool *ended, int *status, struct error *er
         uint64_t until = clock_monotonic_ns() + SETTLE_STEP_MS * 1000000ull;
         while (!*ended && clock_monotonic_ns() < until)
             *ended = turn(c, SETTLE_STEP_MS);
-        sleeps = c->unsent.len == 0 && all_sleep(c->pid) ? sleeps + 1 : 0;
+        sleeps = c->unsent.len == 0 && all_sleep(c->pid, 0) ? sleeps + 1 : 0;
     }
     return *ended ? reap(c, status, err) : 0;
 }

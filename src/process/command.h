@@ -33,7 +33,7 @@ MUST_CHECK int command_start(
  * ended: then *ended is true and *status its status. */
 MUST_CHECK int command_pump(
     struct command *c, uint64_t until_ns, bool *ended, int *status, struct error *err);
-/* Passes on for a moment, until all of its threads sleep. */
+/* Passes on for a moment, until all threads of it and its children sleep. */
 MUST_CHECK int command_settle(struct command *c, bool *ended, int *status, struct error *err);
 /* Passes on what it has written already. */
 void command_drain(struct command *c);

@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,19 +41,51 @@ static int stream_pages(void *context, int out, struct error *err)
 
 /* ---- what cannot be there twice ---- */
 
-static int refuse_twice(const struct folder *f, const struct process_thaw_options *o, struct error *err)
+#define LISTENS_AT "listens at "
+
+static bool has_own_network(const struct folder *f, const struct process_thaw_options *o)
 {
-    bool private = o->network == PROCESS_NETWORK_PRIVATE ||
-                   (o->network == PROCESS_NETWORK_AS_FROZEN && f->settings.private_network);
-    const struct image_process *root = f->image.processes;
-    for (uint32_t i = 0; !private && o->count > 1 && i < root->descriptor_count; i++) {
-        const struct image_descriptor *d = &root->descriptors[i];
-        if (strncmp(d->detail, "listens at ", 11) == 0)
-            return error_set(err, ERROR_UNSUPPORTED,
-                "%s: descriptor %d %s, and %u clones cannot all listen there: thaw one, or give each a "
-                "network of "
-                "its own with --network private",
-                f->settings.name, d->fd, d->detail, o->count);
+    return o->network == PROCESS_NETWORK_PRIVATE ||
+           (o->network == PROCESS_NETWORK_AS_FROZEN && f->settings.private_network);
+}
+
+/* A socket's name in the file system is taken from whoever has left it there, but not from one who listens. */
+static bool somebody_listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || strlen(path) >= sizeof address.sun_path)
+        return false;
+    memcpy(address.sun_path, path, strlen(path));
+    return connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN ||
+           errno == EPROTOTYPE;
+}
+
+static int check_listener(const struct folder *f, const struct process_thaw_options *o,
+    const struct image_descriptor *d, struct error *err)
+{
+    const char *at = d->detail + strlen(LISTENS_AT);
+    bool is_file = at[0] == '/' && !(f->settings.private_tmp && strncmp(at, "/tmp/", 5) == 0);
+    if (o->count > 1 && (is_file || !has_own_network(f, o)))
+        return error_set(err, ERROR_UNSUPPORTED,
+            "%s: descriptor %d %s, and %u clones cannot all listen there: thaw one%s", f->settings.name,
+            d->fd, d->detail, o->count,
+            is_file ? "" : ", or give each a network of its own with --network private");
+    if (is_file && somebody_listens(at))
+        return error_set(err, ERROR_CONFLICT,
+            "%s: descriptor %d %s, where somebody listens already: end that first", f->settings.name, d->fd,
+            d->detail);
+    return 0;
+}
+
+static int check_listeners(const struct folder *f, const struct process_thaw_options *o, struct error *err)
+{
+    for (uint32_t p = 0; p < f->image.process_count; p++) {
+        const struct image_process *process = &f->image.processes[p];
+        for (uint32_t i = 0; i < process->descriptor_count; i++)
+            if (strncmp(process->descriptors[i].detail, LISTENS_AT, strlen(LISTENS_AT)) == 0 &&
+                check_listener(f, o, &process->descriptors[i], err) < 0)
+                return -1;
     }
     return 0;
 }
@@ -123,7 +157,8 @@ static int read_report(const struct folder *f, struct process_clone *clone, int 
     if (clone->report.failed == 0)
         return 0;
     template_explain_failure(&f->image, &clone->report, text, sizeof text);
-    return error_set(err, ERROR_UNSUPPORTED, "%s cannot be thawed here: %s", f->settings.name, text);
+    return error_set(err, ERROR_UNSUPPORTED, "%s cannot be thawed here: %s%s", f->settings.name, text,
+        clone->report.failed == -EADDRINUSE ? "; end what listens there, or use --network private" : "");
 }
 
 static int make_clone(
@@ -181,7 +216,7 @@ static int thaw_all(
     struct process_clones *c, struct folder *f, const struct process_thaw_options *o, struct error *err)
 {
     c->read_ns = clock_monotonic_ns();
-    if (image_check_machine(&f->image, err) < 0 || refuse_twice(f, o, err) < 0 ||
+    if (image_check_machine(&f->image, err) < 0 || check_listeners(f, o, err) < 0 ||
         open_missing_streams(err) < 0 || start_keepers(c, o, &f->settings, err) < 0)
         return -1;
     for (int fd = 0; fd < 3; fd++)

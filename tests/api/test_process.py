@@ -211,7 +211,7 @@ def test_a_server_listens_again_and_only_one_of_it(tmp_path):
     with socket.create_connection(("127.0.0.1", port)):
         assert clone.ask("server.accept()[0].getsockname()[1]") == str(port)
     again = thaw("thaw", tmp_path / "frozen", "--wait", check=125, stdin=subprocess.DEVNULL)
-    assert "in use" in again.stderr
+    assert "in use" in again.stderr and "--network private" in again.stderr
     assert clone.end() == 0
     thaw("thaw", tmp_path / "frozen", "--count", 2, "--network", "private", stdin=subprocess.DEVNULL)
 
@@ -227,6 +227,8 @@ def test_a_socket_with_a_name_is_bound_again(tmp_path):
         client.connect(path)
         client.sendall(b"hello")
         assert clone.ask("s.accept()[0].recv(5)") == "b'hello'"
+    taken = thaw("thaw", tmp_path / "frozen", "--wait", check=125, stdin=subprocess.DEVNULL)
+    assert "somebody listens already" in taken.stderr and path in taken.stderr
     assert clone.end() == 0
 
 
