@@ -55,7 +55,7 @@ runtime=$(basename "$(readlink -f /usr/bin/python3)")
 mkdir "$work/empty-python" "$work/empty-c"
 echo 'def handler(event, context): return None' >"$work/empty-python/app.py"
 (cd "$work/empty-python" && zip -q -X "$work/empty-python.zip" app.py)
-gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" examples/provided-c/bootstrap.c
+gcc -O2 -D_GNU_SOURCE -o "$work/empty-c/bootstrap" examples/c-hello/bootstrap.c
 (cd "$work/empty-c" && zip -q -X "$work/empty-c.zip" bootstrap)
 # The same pets, but each call takes a second, so that as many clones are alive as there are calls.
 printf 'import app, time\ndef handler(event, context):\n    answer = app.handler(event, context)\n    time.sleep(1)\n    return answer\n' \

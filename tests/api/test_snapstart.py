@@ -322,7 +322,7 @@ def test_many_thaws_leave_nothing(make_function, server):
 
 
 def test_a_provided_runtime_is_frozen_too(make_function, tmp_path):
-    source = harness.ROOT / "examples/provided-c/bootstrap.c"
+    source = harness.ROOT / "examples/c-hello/bootstrap.c"
     subprocess.run(["gcc", "-O2", "-o", tmp_path / "bootstrap", source], check=True)
     function = make_function(runtime="provided.al2023", handler="none", snap_start=True,
                              files={"bootstrap": (tmp_path / "bootstrap").read_bytes()})
