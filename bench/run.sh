@@ -6,32 +6,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 runs=${1:-100}
 thaws=${2:-20000}
-work=$(mktemp -d /tmp/thaw-bench-XXXXXX)
-chmod 755 "$work"
-server=
-
-finish() {
-    local code=$?
-    trap - EXIT INT TERM
-    if [ -n "$server" ]; then
-        kill -TERM "$server" 2>/dev/null || true
-        wait "$server" || true
-    fi
-    [ "$code" = 0 ] || tail -20 "$work/thawd.log" >&2
-    rm -rf "$work"
-    exit "$code"
-}
-trap finish EXIT INT TERM
-
-export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench AWS_DEFAULT_REGION=us-east-1 AWS_PAGER= AWS_EC2_METADATA_DISABLED=true
-port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export THAW_ENDPOINT=http://127.0.0.1:$port
-build/thawd --listen "127.0.0.1:$port" --data "$work/data" >"$work/thawd.log" 2>&1 </dev/null &
-server=$!
-until build/thaw functions >/dev/null 2>&1; do
-    kill -0 "$server"
-    sleep 0.1
-done
+source bench/server.sh
 
 # deploy NAME RUNTIME HANDLER ZIP
 deploy() {
@@ -40,14 +15,6 @@ deploy() {
         --snap-start ApplyOn=PublishedVersions >/dev/null
     "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda publish-version --function-name "$1" >/dev/null
     "$THAW_AWS_CLI" --endpoint-url "$THAW_ENDPOINT" lambda wait published-version-active --function-name "$1" --qualifier 1
-}
-
-# measure TITLE NAME [option...]
-measure() {
-    printf '\n### %s\n\n```\n' "$1"
-    shift
-    build/thaw bench "$@"
-    printf '```\n'
 }
 
 runtime=$(basename "$(readlink -f /usr/bin/python3)")
@@ -66,8 +33,7 @@ deploy slow-pets "$runtime" slow.handler "$work/slow-pets.zip"
 deploy empty-python "$runtime" app.handler "$work/empty-python.zip"
 deploy empty-c provided.al2023 none "$work/empty-c.zip"
 
-printf 'Measured %s, %s processors, %s, kernel %s, thaw %s.\n' "$(date -u +%Y-%m-%d)" "$(nproc)" \
-    "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(uname -r)" "$(build/thaw --version | cut -d' ' -f2)"
+machine
 measure "python-pets (an initialisation of half a second, 80,000 objects)" pets:1 -n "$runs" -c 50 \
     --payload @examples/python-pets/event.json
 measure "An empty handler in Python" empty-python:1 -n "$runs" -c 50

@@ -163,6 +163,20 @@ HOOK_ERRORS = {
 }
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+def test_frozen_in_the_midst_of_work(make, client):
+    """Threads that run, allocate, collect garbage, and are interrupted by their runtime's own signals."""
+    function = make(client, snap_start=True, MemorySize=1024, Environment={"BUSY": "yes"})
+    for _ in range(3):
+        version = function.publish()
+        for _ in range(3):
+            function.evict(version)
+            assert function.call({}, version)["threads"] is True
+        function.evict(version, templates=True)
+        function.client.update_function_configuration(FunctionName=function.name, Description=f"after {version}")
+        function.client.get_waiter("function_updated_v2").wait(FunctionName=function.name)
+
+
 @pytest.mark.parametrize("client", HOOKED)
 def test_a_hook_that_fails_before(make, client):
     function = make(client, snap_start=True, Environment={"FAIL": "before 1"})

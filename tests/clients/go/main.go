@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log"
 	"os"
 	"runtime"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +45,7 @@ var (
 	count    int
 	ticks    int64
 	spun     int64
+	worked   int64
 	asked    = make(chan int)
 	answered = make(chan int)
 )
@@ -63,9 +66,28 @@ func serve() {
 	}
 }
 
+// work is in the middle of something whenever it is looked at.
+func work() {
+	for {
+		for i := 0; i < 20; i++ {
+			words := make([]string, 0)
+			for n := 0; n < 500; n++ {
+				words = append(words, fmt.Sprint(n))
+			}
+			sort.Strings(words)
+		}
+		atomic.AddInt64(&worked, 1)
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // threadsWork uses those threads, a ticker, the collector, and the signal by which it stops a loop that never yields.
 func threadsWork() bool {
 	before := atomic.LoadInt64(&ticks)
+	enough := int64(0)
+	if os.Getenv("BUSY") != "" {
+		enough = atomic.LoadInt64(&worked) + 3
+	}
 	sum := 0
 	for n := 1; n <= servers; n++ {
 		asked <- n
@@ -80,7 +102,7 @@ func threadsWork() bool {
 	time.Sleep(time.Millisecond)
 	runtime.GC()
 	atomic.StoreInt32(&done, 1)
-	for atomic.LoadInt64(&ticks) < before+3 {
+	for atomic.LoadInt64(&ticks) < before+3 || atomic.LoadInt64(&worked) < enough {
 		time.Sleep(time.Millisecond)
 	}
 	return sum == 204
@@ -117,6 +139,9 @@ func main() {
 	}()
 	for i := 0; i < servers; i++ {
 		go serve()
+	}
+	for i := 0; i < 4 && os.Getenv("BUSY") != ""; i++ {
+		go work()
 	}
 	lambda.Start(handle)
 }

@@ -8,6 +8,7 @@ use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 static TICKS: AtomicU64 = AtomicU64::new(0);
+static WORKED: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 fn draw() -> String {
@@ -46,9 +47,26 @@ impl SnapStartResource for Hook {
     }
 }
 
+/// Is in the middle of something whenever it is looked at.
+fn work() {
+    loop {
+        for _ in 0..5 {
+            let mut words: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+            words.sort();
+        }
+        WORKED.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_busy() -> bool {
+    std::env::var_os("BUSY").is_some()
+}
+
 /// A thread of the standard library's, tokio's workers, its blocking pool, and its timers.
 async fn threads_work(app: &App) -> bool {
     let before = TICKS.load(Ordering::Relaxed);
+    let enough = if is_busy() { WORKED.load(Ordering::Relaxed) + 3 } else { 0 };
     let tasks: Vec<_> = (0..16u64).map(|n| tokio::spawn(async move { n * n })).collect();
     let mut sum = 0;
     for task in tasks {
@@ -60,7 +78,7 @@ async fn threads_work(app: &App) -> bool {
         channel.0.send(12).unwrap();
         sum += channel.1.recv().unwrap();
     }
-    while TICKS.load(Ordering::Relaxed) < before + 3 {
+    while TICKS.load(Ordering::Relaxed) < before + 3 || WORKED.load(Ordering::Relaxed) < enough {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     sum == 1240 + 2 + 144
@@ -93,6 +111,10 @@ async fn main() -> Result<(), Error> {
     let (to_thread, questions) = mpsc::channel::<u64>();
     let (answers, from_thread) = mpsc::channel();
     std::thread::spawn(move || questions.iter().try_for_each(|n| answers.send(n * n)));
+    if is_busy() {
+        std::thread::spawn(work);
+        tokio::task::spawn_blocking(work);
+    }
     tokio::spawn(async {
         loop {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -21,6 +21,7 @@ public class Handler implements RequestHandler<Map<String, Object>, Object> {
     private static final List<String> hooks = Collections.synchronizedList(new ArrayList<>());
     private static final List<Resource> kept = new ArrayList<>(); // the context's references are weak
     private final AtomicInteger ticks = new AtomicInteger();
+    private final AtomicInteger worked = new AtomicInteger();
     private final ExecutorService pool = Executors.newFixedThreadPool(4);
     private final String born = draw();
     private String clone;
@@ -30,8 +31,26 @@ public class Handler implements RequestHandler<Map<String, Object>, Object> {
         Executors.newSingleThreadScheduledExecutor(Handler::daemon)
                 .scheduleAtFixedRate(ticks::incrementAndGet, 1, 1, TimeUnit.MILLISECONDS);
         for (int i = 0; i < 4; i++) pool.submit(() -> 0).get();
+        for (int i = 0; i < 2 && System.getenv("BUSY") != null; i++) daemon(this::work).start();
         register("1");
         register("2");
+    }
+
+    /** Is in the middle of something whenever it is looked at. */
+    private void work() {
+        while (true) {
+            for (int i = 0; i < 20; i++) {
+                List<String> words = new ArrayList<>();
+                for (int n = 0; n < 500; n++) words.add("n" + n);
+                Collections.sort(words);
+            }
+            worked.incrementAndGet();
+            try {
+                Thread.sleep(1);
+            } catch (InterruptedException e) {
+                return;
+            }
+        }
     }
 
     private static Thread daemon(Runnable work) {
@@ -70,11 +89,12 @@ public class Handler implements RequestHandler<Map<String, Object>, Object> {
 
     private boolean threadsWork() throws Exception {
         int before = ticks.get();
+        int enough = System.getenv("BUSY") == null ? 0 : worked.get() + 3;
         List<Callable<Integer>> work = new ArrayList<>();
         for (int i = 0; i < 16; i++) work.add(Thread.currentThread()::getPriority);
         for (Future<Integer> done : pool.invokeAll(work)) done.get();
         System.gc();
-        while (ticks.get() < before + 3) Thread.sleep(1);
+        while (ticks.get() < before + 3 || worked.get() < enough) Thread.sleep(1);
         return true;
     }
 
