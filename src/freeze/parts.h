@@ -38,7 +38,7 @@ void freeze_thread_rights(struct freeze *f, struct plan *plan);
 MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
 /* The guard regions of a mapping, into `plan`. */
 MUST_CHECK int freeze_guards(struct freeze *f, const struct mapping *m, struct plan *plan, struct error *err);
-/* What holds for all memory, also what is mapped later: locks (mlockall), a refusal of policies for NUMA. */
+/* What holds for all memory, also what is mapped later: locks (mlockall), policies for NUMA. */
 MUST_CHECK int freeze_memory_settings(struct freeze *f, struct error *err);
 /* Its part about protection keys. */
 MUST_CHECK int freeze_protection_keys(struct freeze *f, struct error *err);
