@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define ABOUT_BYTES 65536
-#define PASSES_MAX 100 /* over the list of processes: each stops what the one before has not seen */
+#define PASSES_MAX 1000    /* over the list of processes: each stops what the one before has not seen */
+#define PASS_PAUSE_US 1000 /* when a vfork is waited for */
 
 /* What /proc says of one process. */
 struct about {
@@ -98,7 +99,8 @@ struct search {
     char space[64]; /* the pid namespace of all */
     bool is_ours;   /* it is our own namespace: only descendants belong */
     pid_t init;     /* its pid 1, if we see it */
-    bool found_new;
+    bool found_new, found_vfork;
+    bool in_last_pass;
 };
 
 static struct relative *find_pid(const struct family *family, pid_t pid)
@@ -150,6 +152,12 @@ static int stop_relative(struct family *family, pid_t pid, struct error *err)
     return 0;
 }
 
+/* Between vfork and exec: stopped now, it would keep its parent from stopping. It is soon over, or refused. */
+static bool borrows_memory(const struct search *s, pid_t pid, pid_t parent)
+{
+    return !s->in_last_pass && syscall(SYS_kcmp, parent, pid, KCMP_VM, 0, 0) == 0;
+}
+
 static int look_at(struct search *s, const char *name, struct error *err)
 {
     char space[64];
@@ -172,6 +180,10 @@ static int look_at(struct search *s, const char *name, struct error *err)
     if (about.state == 'Z')
         return 0; /* counted when all are stopped: until then its parent may wait for it */
     s->found_new = true;
+    if (borrows_memory(s, pid, about.parent)) {
+        s->found_vfork = true;
+        return 0;
+    }
     if (stop_relative(s->family, pid, err) == 0)
         return 0;
     /* One that has ended meanwhile is no fault: the next pass says what became of it. */
@@ -197,11 +209,14 @@ static int for_each_process(
 static int stop_all(struct search *s, struct error *err)
 {
     for (int pass = 0; pass < PASSES_MAX; pass++) {
-        s->found_new = false;
+        s->found_new = s->found_vfork = false;
+        s->in_last_pass = pass >= PASSES_MAX - 10;
         if (for_each_process(s, look_at, err) < 0)
             return -1;
         if (!s->found_new)
             return 0;
+        if (s->found_vfork)
+            usleep(PASS_PAUSE_US);
     }
     return error_set(err, ERROR_UNSUPPORTED, "processes are started faster than they can be stopped");
 }
