@@ -243,20 +243,32 @@ static int add_zombie(struct search *s, const char *name, struct error *err)
     return 0;
 }
 
-/* In our own namespace there are sessions and groups of others: what the root was started in is outside. */
-static void forget_surroundings(const struct family *family)
+static bool is_member(const struct family *family, int32_t inner)
 {
-    int32_t session = family->list[0].session, group = family->list[0].group;
-    bool has_session = false, has_group = false;
-    for (size_t i = 0; i < family->count; i++) {
-        has_session |= family->list[i].inner == session;
-        has_group |= family->list[i].inner == group;
-    }
+    for (size_t i = 0; i < family->count; i++)
+        if (family->list[i].inner == inner)
+            return true;
+    return false;
+}
+
+/* In our own namespace there are sessions and groups of others. What the tree was started in is outside, and a
+ * clone is started in one session only. */
+static int forget_surroundings(const struct family *family, struct error *err)
+{
+    int32_t outside = 0;
     for (size_t i = 0; i < family->count; i++) {
         struct relative *r = &family->list[i];
-        r->session = !has_session && r->session == session ? 0 : r->session;
-        r->group = !has_group && r->group == group ? 0 : r->group;
+        if (is_member(family, r->session))
+            continue;
+        if (outside != 0 && outside != r->session)
+            return error_set(err, ERROR_UNSUPPORTED,
+                "process %d (%s): it is in another session than the others, and none of them leads it",
+                r->inner, r->name);
+        outside = r->session;
+        r->session = 0;
+        r->group = is_member(family, r->group) ? r->group : 0;
     }
+    return 0;
 }
 
 static int read_relations(struct search *s, struct error *err)
@@ -279,9 +291,7 @@ static int read_relations(struct search *s, struct error *err)
         relative->is_orphan = relative->parent == NULL && about.parent == s->init;
         relative->is_outsider = relative->parent == NULL && !relative->is_orphan;
     }
-    if (s->is_ours)
-        forget_surroundings(s->family);
-    return 0;
+    return s->is_ours ? forget_surroundings(s->family, err) : 0;
 }
 
 /* ---- what processes may not share ---- */
