@@ -5,6 +5,7 @@
 
 #include "base/fd.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
@@ -14,9 +15,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #define SETTING_BYTES 64
 #define LDT_BYTES_ASKED 64
+#ifndef ARCH_GET_XCOMP_PERM
+#define ARCH_GET_XCOMP_PERM 0x1022
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#endif
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
 #define PR_GET_MDWE 66
@@ -74,10 +80,29 @@ static int freeze_write_execute(struct freeze *f, struct error *err)
     return 0;
 }
 
+/* What the program may use of the processor's extended registers beside those that all may: AMX tiles. */
+static int freeze_extended_permission(struct freeze *f, struct error *err)
+{
+    uint64_t scratch, ours = 0, theirs = 0;
+    long result;
+    if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &ours) < 0)
+        return 0; /* neither kernel nor processor has such */
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0 ||
+        tracee_call(&f->tracee, &result, err, SYS_arch_prctl, ARCH_GET_XCOMP_PERM, scratch) < 0 ||
+        tracee_read(&f->tracee, scratch, &theirs, sizeof theirs, err) < 0)
+        return -1;
+    for (uint64_t feature = 0; feature < 64 && result == 0; feature++)
+        if ((theirs & ~ours) >> feature & 1)
+            plan_call(f->settings, SYS_arch_prctl, plan_literal(ARCH_REQ_XCOMP_PERM), plan_literal(feature));
+    return 0;
+}
+
 int freeze_odd_settings(struct freeze *f, struct error *err)
 {
     if (freeze_proc_setting(f, "oom_score_adj", "", err) < 0 ||
         freeze_proc_setting(f, "coredump_filter", "0x", err) < 0 || refuse_local_descriptors(f, err) < 0)
+        return -1;
+    if (freeze_extended_permission(f, err) < 0)
         return -1;
     return freeze_write_execute(f, err);
 }

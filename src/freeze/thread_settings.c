@@ -5,6 +5,7 @@
 
 #include "base/fd.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
 #include <linux/prctl.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define STATUS_BYTES_MAX 65536
+#define GDT_TLS_FIRST 12
+#define GDT_TLS_COUNT 3
 
 static int ask(
     struct freeze *f, size_t index, long *result, struct error *err, long number, uint64_t a, uint64_t b)
@@ -142,11 +145,35 @@ static int refuse_own_filters(struct freeze *f, size_t index, struct error *err)
         thread->inner_tid);
 }
 
+/* Entries of the GDT that a thread may set. */
+static int refuse_thread_areas(struct freeze *f, size_t index, struct error *err)
+{
+    uint64_t scratch;
+    if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
+        return -1;
+    for (unsigned entry = GDT_TLS_FIRST; entry < GDT_TLS_FIRST + GDT_TLS_COUNT; entry++) {
+        struct user_desc area = {.entry_number = entry};
+        long result;
+        if (tracee_write(&f->tracee, scratch, &area, sizeof area, err) < 0 ||
+            ask(f, index, &result, err, SYS_get_thread_area, scratch, 0) < 0 ||
+            tracee_read(&f->tracee, scratch, &area, sizeof area, err) < 0)
+            return -1;
+        if (result < 0)
+            return 0; /* a kernel without them */
+        if (area.base_addr != 0 || area.limit != 0)
+            return tracee_refuse(&f->tracee, err,
+                "thread %d has segments of its own (set_thread_area), which cannot be frozen",
+                f->tracee.threads[index].inner_tid);
+    }
+    return 0;
+}
+
 int freeze_thread_settings(struct freeze *f, size_t index, struct error *err)
 {
-    if (refuse_own_filters(f, index, err) < 0 || refuse_memory_policy(f, index, err) < 0 ||
-        plan_faulting(f, index, err) < 0 || plan_speculation(f, index, err) < 0 ||
-        plan_timer_slack(f, index, err) < 0 || plan_signals(f, index, err) < 0)
+    if (refuse_own_filters(f, index, err) < 0 || refuse_thread_areas(f, index, err) < 0 ||
+        refuse_memory_policy(f, index, err) < 0 || plan_faulting(f, index, err) < 0 ||
+        plan_speculation(f, index, err) < 0 || plan_timer_slack(f, index, err) < 0 ||
+        plan_signals(f, index, err) < 0)
         return -1;
     return plan_personality(f, index, err);
 }

@@ -62,7 +62,7 @@ static int read_inner_id(const struct tracee *t, const char *path, pid_t *inner,
 
 /* A thread in the middle of vfork, or of a system call that waits for a device, does not stop until that is
  * over. */
-static int wait_for_stop(pid_t tid, int *status, struct error *err)
+static int wait_for_stop(const struct tracee *t, pid_t tid, int *status, struct error *err)
 {
     for (int waited_us = 0, pause_us = 20; waited_us < STOP_PATIENCE_US; waited_us += pause_us) {
         pid_t stopped = waitpid(tid, status, __WALL | WNOHANG);
@@ -73,40 +73,58 @@ static int wait_for_stop(pid_t tid, int *status, struct error *err)
         usleep((useconds_t)pause_us);
         pause_us = pause_us < 1000 ? 2 * pause_us : pause_us;
     }
-    return error_set(err, ERROR_UNSUPPORTED,
+    return tracee_refuse(t, err,
         "thread %d does not stop: it is in a system call that cannot be interrupted, such as vfork", tid);
 }
 
 /* After PTRACE_INTERRUPT: wait until the thread is in its trap. A signal that was on its way stops it first;
  * it is let through (its handler is entered, as it would be without us). Such a stop may have used up the
  * interrupt (any trap clears a pending one), so that another is asked for; the trap then follows at once. */
-static int wait_for_trap(pid_t tid, struct error *err)
+static int wait_for_trap(const struct tracee *t, pid_t tid, struct error *err)
 {
     for (int tries = 0; tries < 200; tries++) {
         int status;
-        if (wait_for_stop(tid, &status, err) < 0)
+        if (wait_for_stop(t, tid, &status, err) < 0)
             return -1;
         if (!WIFSTOPPED(status))
             return error_set(err, ERROR_NOT_FOUND, "thread %d ended before it could be stopped", tid);
         if (status >> 16 == PTRACE_EVENT_STOP) {
             if (WSTOPSIG(status) == SIGTRAP)
                 return 0;
-            return error_set(err, ERROR_UNSUPPORTED, "thread %d is stopped by a job control signal", tid);
+            return tracee_refuse(t, err, "thread %d is stopped by a job control signal", tid);
         }
         if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || ptrace(PTRACE_CONT, tid, 0, WSTOPSIG(status)) < 0)
             return error_system(err, "cannot let a signal through to thread %d", tid);
     }
-    return error_set(err, ERROR_UNSUPPORTED, "thread %d gets signals faster than it can be stopped", tid);
+    return tracee_refuse(t, err, "thread %d gets signals faster than it can be stopped", tid);
+}
+
+/* Why PTRACE_SEIZE failed; errno tells less. */
+static int explain_no_trace(const struct tracee *t, pid_t tid, struct error *err)
+{
+    error_system(err, "cannot trace thread %d", tid);
+    struct error ignored;
+    CLEANUP_BUFFER struct buffer status = {0};
+    if (err->errno_value != EPERM || tracee_proc_file(t, "status", &status, &ignored) < 0)
+        return -1;
+    buffer_append_u8(&status, 0);
+    const char *state = status_value((const char *)status.data, "\nState:");
+    const char *tracer = status_value((const char *)status.data, "\nTracerPid:");
+    if (tracer != NULL && atoi(tracer) != 0)
+        return tracee_refuse(t, err, "it is traced by another process");
+    if (tid == t->pid && state != NULL && strchr("ZX", state[strspn(state, " \t")]) != NULL)
+        return tracee_refuse(t, err, "its first thread has ended while others run, which cannot be frozen");
+    return -1;
 }
 
 static int stop_thread(const struct tracee *t, pid_t tid, struct error *err)
 {
     const unsigned long options = (t->kill_with_us ? PTRACE_O_EXITKILL : 0) | PTRACE_O_SUSPEND_SECCOMP;
     if (ptrace(PTRACE_SEIZE, tid, 0, options) < 0)
-        return error_system(err, "cannot trace thread %d", tid);
+        return explain_no_trace(t, tid, err);
     if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0)
         return error_system(err, "cannot interrupt thread %d", tid);
-    return wait_for_trap(tid, err);
+    return wait_for_trap(t, tid, err);
 }
 
 static bool is_stopped_already(const struct tracee *t, pid_t tid)

@@ -1,7 +1,6 @@
 /* What must be known of a thread at the very moment when it was stopped, before any call is made in it. */
 #include "freeze/tracee.h"
 
-#include <asm/ldt.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +12,6 @@
 struct dispatch_config {
     uint64_t mode, selector, offset, len;
 };
-
-/* Entries of the GDT that a thread may set (set_thread_area). */
-#define GDT_TLS_FIRST 12
-#define GDT_TLS_COUNT 3
 
 /* include/uapi/linux/rseq.h */
 struct rseq_section {
@@ -60,26 +55,12 @@ static int refuse_dispatch(const struct tracee *t, const struct tracee_thread *t
         t, err, "thread %d uses syscall user dispatch, which cannot be frozen", thread->inner_tid);
 }
 
-static int refuse_thread_areas(const struct tracee *t, const struct tracee_thread *thread, struct error *err)
-{
-    for (uint64_t entry = GDT_TLS_FIRST; entry < GDT_TLS_FIRST + GDT_TLS_COUNT; entry++) {
-        struct user_desc area = {0};
-        if (ptrace(PTRACE_GET_THREAD_AREA, thread->tid, entry, &area) < 0)
-            return 0; /* a kernel without 32-bit programs has none */
-        if (area.base_addr != 0 || area.limit != 0)
-            return tracee_refuse(t, err,
-                "thread %d has segments of its own (set_thread_area), which cannot be frozen",
-                thread->inner_tid);
-    }
-    return 0;
-}
-
 int tracee_read_thread(const struct tracee *t, struct tracee_thread *thread, struct error *err)
 {
     struct iovec registers = {&thread->registers, sizeof thread->registers};
     if (ptrace(PTRACE_GETREGSET, thread->tid, 1 /* NT_PRSTATUS */, &registers) < 0)
         return error_system(err, "cannot read the registers of thread %d", thread->tid);
-    if (refuse_dispatch(t, thread, err) < 0 || refuse_thread_areas(t, thread, err) < 0)
+    if (refuse_dispatch(t, thread, err) < 0)
         return -1;
     return leave_restartable_sequence(t, thread, err);
 }
