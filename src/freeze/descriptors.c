@@ -596,8 +596,6 @@ static int for_each(struct descriptors *d,
 
 static int read_kind(struct descriptors *d, struct description *o, struct error *err)
 {
-    if (d->f->request->spare != FREEZE_SPARE_NEVER && descriptors_refuse_queue(d, o, err) < 0)
-        return -1;
     return o->kind->read ? o->kind->read(d, o, err) : 0;
 }
 

@@ -161,7 +161,8 @@ MUST_CHECK int descriptors_make_memfd(struct descriptors *d, const char *link, c
 int descriptors_keep_for_all(struct descriptors *d, int at);
 /* Append `from` to `to`. */
 void descriptors_append_plan(struct plan *to, const struct plan *from);
-/* What can only be read by taking it away: for processes that run on afterwards. */
+/* Before anything is read from a socket: where the process runs on afterwards, what is there to be read refuses the
+ * freeze, as it would be taken away. Pipes are copied without being read. */
 MUST_CHECK int descriptors_refuse_queue(
     struct descriptors *d, const struct description *o, struct error *err);
 MUST_CHECK int descriptors_restore_locks(struct descriptors *d, struct description *o, struct error *err);

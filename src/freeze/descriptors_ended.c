@@ -83,6 +83,8 @@ static int take_rest(
 {
     uint8_t chunk[16384];
     ssize_t got;
+    if (descriptors_refuse_queue(d, o, err) < 0)
+        return -1;
     while ((got = recv(o->copy, chunk, sizeof chunk, MSG_DONTWAIT)) > 0) {
         buffer_append(rest, chunk, (size_t)got);
         if (rest->len > TCP_QUEUE_MAX)

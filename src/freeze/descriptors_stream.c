@@ -92,22 +92,17 @@ static int refuse_waiting(
         what);
 }
 
-/* Pipes are copied without being read. */
 int descriptors_refuse_queue(struct descriptors *d, const struct description *o, struct error *err)
 {
     char byte;
-    int unsent = 0, listening = 0, type = 0;
-    socklen_t len = sizeof listening;
+    int unsent = 0;
     struct pollfd wait = {o->copy, POLLIN, 0};
-    if (!S_ISSOCK(o->st.st_mode) || o->kind == &descriptor_kind_stream || o->kind == &descriptor_kind_netlink)
+    if (d->f->request->spare == FREEZE_SPARE_NEVER)
         return 0;
-    getsockopt(o->copy, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len);
-    len = sizeof type;
-    getsockopt(o->copy, SOL_SOCKET, SO_TYPE, &type, &len);
-    if (listening)
+    if (socket_about(o)->listening)
         return poll(&wait, 1, 0) > 0 ? refuse_waiting(d, o, err, "connections") : 0;
     ssize_t got = recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (got > 0 || (got == 0 && type == SOCK_DGRAM))
+    if (got > 0 || (got == 0 && socket_about(o)->type == SOCK_DGRAM))
         return refuse_waiting(d, o, err, "data");
     if (o->kind == &descriptor_kind_tcp && ioctl(o->copy, SIOCOUTQ, &unsent) == 0 && unsent > 0)
         return refuse_waiting(d, o, err, "data that it has sent");

@@ -54,9 +54,10 @@ static int tcp_read(struct descriptors *d, struct description *o, struct error *
         return tcp_read_state(d, o, err);
     if (socket_read_about(d, o, err) < 0 || tcp_read_state(d, o, err) < 0)
         return -1;
-    return socket_about(o)->listening && d->f->request->spare == FREEZE_SPARE_NEVER
-               ? socket_take_pending(d, o, err)
-               : 0;
+    if (!socket_about(o)->listening)
+        return 0;
+    return d->f->request->spare == FREEZE_SPARE_NEVER ? socket_take_pending(d, o, err)
+                                                      : descriptors_refuse_queue(d, o, err);
 }
 
 static struct description *find_peer(struct descriptors *d, const struct description *o)
@@ -109,6 +110,8 @@ static int drain(struct descriptors *d, const struct description *from, const st
     struct buffer *out, struct error *err)
 {
     uint8_t chunk[16384];
+    if (descriptors_refuse_queue(d, from, err) < 0 || descriptors_refuse_queue(d, to, err) < 0)
+        return -1;
     for (int turn = 0; turn < TCP_DRAIN_TURNS; turn++) {
         ssize_t got;
         int unsent = 0;

@@ -104,6 +104,8 @@ static int udp_resend(struct descriptors *d, struct description *o, struct error
 {
     CLEANUP_FREE uint8_t *data = xcalloc(1, 65536);
     size_t total = 0;
+    if (descriptors_refuse_queue(d, o, err) < 0)
+        return -1;
     for (;;) {
         union socket_address from = {0};
         socklen_t from_len = sizeof from;

@@ -126,9 +126,10 @@ static int unix_read(struct descriptors *d, struct description *o, struct error 
     if (error_number != 0 && error_number != ECONNRESET)
         return descriptors_refuse(
             d, o, err, "has an error that was not yet asked for (%s)", strerror(error_number));
-    return socket_about(o)->listening && d->f->request->spare == FREEZE_SPARE_NEVER
-               ? socket_take_pending(d, o, err)
-               : 0;
+    if (!socket_about(o)->listening)
+        return 0;
+    return d->f->request->spare == FREEZE_SPARE_NEVER ? socket_take_pending(d, o, err)
+                                                      : descriptors_refuse_queue(d, o, err);
 }
 
 static bool has_name(const struct socket_about *s)
@@ -413,6 +414,8 @@ static int take_queue(
     struct descriptors *d, const struct description *o, struct unix_queue *q, struct error *err)
 {
     int result;
+    if (descriptors_refuse_queue(d, o, err) < 0)
+        return -1;
     while ((result = take_message(d, o, q, err)) > 0)
         ;
     return result;

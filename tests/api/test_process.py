@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -383,6 +384,39 @@ def test_redis(tmp_path):
     clone.send_signal(signal.SIGTERM)
     assert clone.wait(harness.PATIENCE_S) == 0
     clone.stdout.close()
+
+
+def test_a_busy_server_does_not_notice(tmp_path):
+    port = free_port()
+    with subprocess.Popen(["redis-server", "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL,
+                          stdin=subprocess.DEVNULL, cwd=tmp_path) as server:
+        harness.wait_until(lambda: can_connect(port), "redis listens")
+        stop, counts = threading.Event(), []
+
+        def client():
+            with socket.create_connection(("127.0.0.1", port)) as s, s.makefile("rb") as replies:
+                count = 0
+                while not stop.is_set():
+                    s.sendall(b"INCR mine\r\n")
+                    count += 1
+                    replies.readline()
+                counts.append(count)
+        clients = [threading.Thread(target=client) for _ in range(3)]
+        for thread in clients:
+            thread.start()
+        try:
+            for i in range(3):
+                thaw("freeze", "--pid", server.pid, "--leave-running", "--out", tmp_path / str(i))
+        finally:
+            stop.set()
+        for thread in clients:
+            thread.join(harness.PATIENCE_S)
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(b"GET mine\r\n")
+            assert int(s.recv(100).split(b"\r\n")[1]) == sum(counts) and len(counts) == 3, "nothing was lost or done twice"
+        server.terminate()
+    thaw("thaw", tmp_path / "2", "--network", "private", "--pid-file", tmp_path / "pid", stdin=subprocess.DEVNULL)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def can_connect(port):
