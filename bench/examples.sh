@@ -13,7 +13,7 @@ if [ ${#names[@]} = 0 ]; then
     done
 fi
 source bench/server.sh
-PATH=$(dirname "$THAW_AWS_CLI"):$PATH # the scripts call it `aws`
+export THAW=$PWD/build/thaw
 
 machine
 for name in "${names[@]}"; do

@@ -3,16 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 import harness
 import official_clients
-
-AWS_CLI = [program for program in [os.path.join(os.path.dirname(sys.executable), "aws"), "/usr/bin/aws"]
-           if os.path.exists(program)][0]
-
 
 @pytest.fixture
 def deploy(server, client, request):
@@ -21,8 +16,8 @@ def deploy(server, client, request):
 
     def run(example, **variables):
         done = subprocess.run([harness.ROOT / f"examples/{example}/deploy.sh", name], capture_output=True, text=True,
-                              timeout=600, env={**os.environ, "THAW_ENDPOINT": server.endpoint, "THAW_AWS_CLI": AWS_CLI,
-                                                "AWS_EC2_METADATA_DISABLED": "true", **official_clients.CARGO, **variables})
+                              timeout=600, env={**os.environ, "THAW_ENDPOINT": server.endpoint, "THAW": str(harness.THAW),
+                                                **official_clients.CARGO, **variables})
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"deployed {name}:1" in done.stdout
         return harness.Function(server, client, name), done.stdout
