@@ -123,8 +123,20 @@ def fill_redis(folder):
     server.end()
 
 
+def await_silence():
+    """Until the one before has let go of its port: a killed `thaw` is gone a moment before its clone."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", PORT)).close()
+            time.sleep(0.01)
+        except ConnectionRefusedError:
+            return
+
+
 def first_answer(command, program):
     _, ready, request, answer = program
+    if request is None:
+        await_silence()
     began = time.perf_counter()
     run = Until(command)
     try:
@@ -136,6 +148,19 @@ def first_answer(command, program):
         return (time.perf_counter() - began) * 1000
     finally:
         run.end()
+
+
+def thaw_many(thaw, snapshot):
+    """They all wait for input, that does not come."""
+    run = subprocess.Popen([thaw, "process", "thaw", "--json", "--count", "20", "--wait", "--network", "private",
+                            str(snapshot)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           text=True)
+    line = next(line for line in run.stderr if line.startswith('{"name"'))
+    run.kill()
+    run.wait()
+    run.stdin.close()
+    run.stderr.close()
+    return [clone["thaw_ms"] for clone in json.loads(line[:line.rindex("]}") + 2])["clones"]]
 
 
 def measure(name, program, options, folder):
@@ -154,17 +179,11 @@ def measure(name, program, options, folder):
     for _ in range(options.runs):
         cold.append(first_answer(command, program))
         thawed.append(first_answer([options.thaw, "process", "thaw", "--wait", str(snapshot)], program))
-    many = subprocess.run([options.thaw, "process", "thaw", "--json", "--count", "20", "--wait", "--network", "private",
-                           str(snapshot)], input="" if program[2] else None, capture_output=True, text=True,
-                          timeout=PATIENCE_S) if program[2] else None
-    clones = []
-    if many is not None:
-        line = [l for l in many.stderr.splitlines() if l.startswith('{"name"')][0]
-        clones = [clone["thaw_ms"] for clone in json.loads(line[:line.rindex("]}") + 2])["clones"]]
+    clones = thaw_many(options.thaw, snapshot)
     c, t = statistics.median(cold), statistics.median(thawed)
-    each = statistics.median(clones) if clones else None
+    each = statistics.median(clones)
     print(f"| {name} | {about['processes']} / {about['threads']} | {about['page_bytes'] / 1e6:.1f} | {c:.1f} | {t:.1f} | "
-          f"{c / t:.1f} | {f'{each:.2f}' if each else '-'} | {f'{c / each:.0f}' if each else '-'} |", flush=True)
+          f"{c / t:.1f} | {each:.2f} | {c / each:.0f} |", flush=True)
 
 
 def main():

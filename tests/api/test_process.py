@@ -62,7 +62,10 @@ def plain(tmp_path_factory):
 class Talker:
     """A program that SERVE makes, or a clone of it, on pipes."""
 
+    all = []
+
     def __init__(self, *command, **options):
+        Talker.all.append(self)
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, **options)
 
@@ -77,6 +80,18 @@ class Talker:
     def end(self):
         self.process.stdin.close()
         return self.process.wait(harness.PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def no_talkers_left():
+    yield
+    for talker in Talker.all:
+        talker.process.kill()
+        talker.process.wait()
+        for stream in (talker.process.stdin, talker.process.stdout, talker.process.stderr):
+            if stream:
+                stream.close()
+    Talker.all.clear()
 
 
 def test_a_clone_goes_on_with_its_memory_streams_and_status(plain):
@@ -247,7 +262,6 @@ def test_the_original_runs_on(tmp_path):
     assert original.ask("event.set() or threading.active_count() > 0") == "True"
     original.process.stdin.write("sys.exit(5)\n")
     assert original.end() == 5
-    original.process.stderr.close()
 
 
 def test_a_running_program(tmp_path):
@@ -333,7 +347,6 @@ def test_nothing_is_left_behind(plain):
     assert clone.ask("kept[1]") == "1"
     clone.process.kill()
     clone.process.wait()
-    clone.process.stdin.close()
 
     def gone():
         with_zombies = set(harness.descendants(os.getpid())) - before
