@@ -339,6 +339,16 @@ static void killing_ends_an_environment(void **state)
     expect_exit(f, 10, 0, false);
 }
 
+/* Returns when it has died of it, which takes a while on a busy machine. */
+static bool kill_and_wait(pid_t pid)
+{
+    CLEANUP_FD int pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0 || pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0)
+        return false;
+    struct pollfd end = {.fd = pidfd, .events = POLLIN};
+    return poll(&end, 1, PATIENCE_MS) == 1;
+}
+
 /* Kills those children of the warden that are called `name`. Returns how many. */
 static size_t kill_children(const struct fixture *f, const char *name)
 {
@@ -356,7 +366,7 @@ static size_t kill_children(const struct fixture *f, const char *name)
         if (file_read(AT_FDCWD, path, &comm, 64, &err) < 0 || comm.len != strlen(name) + 1 ||
             memcmp(comm.data, name, strlen(name)) != 0)
             continue;
-        killed += kill((pid_t)pid, SIGKILL) == 0;
+        killed += kill_and_wait((pid_t)pid);
     }
     return killed;
 }
@@ -369,7 +379,6 @@ static void blanks_that_died_are_not_used(void **state)
     expect_started(f, 1);
     for (uint64_t id = 2; id < 10; id++) {
         kill_children(f, "thaw-sandbox");
-        usleep(20000);
         start(f, id, 128, argv);
         struct wire_message m;
         do
