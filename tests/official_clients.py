@@ -152,3 +152,7 @@ def package(name):
             info.external_attr = (stat.S_IFREG | (0o755 if path.name == "bootstrap" else 0o644)) << 16
             archive.writestr(info, path.read_bytes())
     return out.getvalue()
+
+
+if __name__ == "__main__":
+    build_all(BUILDERS)
