@@ -82,6 +82,10 @@ struct descriptors {
     void *sockets; /* descriptors_socket.c's own */
 };
 
+/* Every descriptor of every process: fills d->list. */
+MUST_CHECK int descriptors_read_all(struct descriptors *d, struct error *err);
+void descriptors_free_description(struct description *o);
+
 /* Append a system call to the process plan (or the late one); all must succeed unless changed after. */
 struct plan_op *descriptors_mark(struct descriptors *d, struct plan_op *op);
 #define descriptors_call(d, number, ...) \
