@@ -231,7 +231,8 @@ static int plan_identity(struct freeze *f, size_t index, struct error *err)
     snprintf(path, sizeof path, "task/%d/comm", thread->tid);
     if (tracee_proc_file(&f->tracee, path, &name, err) < 0)
         return -1;
-    snprintf(out->name, sizeof out->name, "%.*s", (int)strcspn((char *)name.data, "\n"), (char *)name.data);
+    /* A name may hold a line's end itself; the last one is the file's. */
+    snprintf(out->name, sizeof out->name, "%.*s", name.len > 0 ? (int)name.len - 1 : 0, (char *)name.data);
     uint64_t name_at = image_put(f->image, out->name, sizeof out->name);
     plan_call(&out->plan, SYS_prctl, plan_literal(PR_SET_NAME), plan_data(name_at));
 

@@ -197,13 +197,26 @@ static __attribute__((noreturn)) void jump_to_blob(const struct arena *arena)
     __builtin_unreachable();
 }
 
+/* The filter of the clones goes where the blob still finds it when all else is unmapped. */
+static int put_clone_filter(struct blob_control *control, const struct sock_fprog *filter, struct error *err)
+{
+    if (filter == NULL)
+        return 0;
+    if (filter->len > BLOB_FILTER_MAX)
+        return error_set(err, ERROR_INTERNAL, "the clones' system call filter is too long");
+    memcpy(control->filter_code, filter->filter, filter->len * sizeof *filter->filter);
+    control->filter = (struct blob_filter){filter->len, (uint64_t)control->filter_code};
+    return 0;
+}
+
 static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent)
 {
     const struct template_options *o = b->options;
     struct error err = {0};
     struct arena arena;
     /* The arena first: inside the sandbox /proc does not show this process. */
-    if (arena_build(&arena, o->image, &err) < 0 || enter_sandbox(o, &err) < 0 ||
+    if (arena_build(&arena, o->image, &err) < 0 ||
+        put_clone_filter(arena.control, o->clone_filter, &err) < 0 || enter_sandbox(o, &err) < 0 ||
         check_files(o->image, &err) < 0)
         fail_build(b, &err);
     prctl(PR_SET_NAME, "thaw-template");

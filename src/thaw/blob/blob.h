@@ -8,6 +8,7 @@
 
 #define BLOB_THREAD_STACK_BYTES 2048
 #define BLOB_STACK_BYTES 16384
+#define BLOB_FILTER_MAX 32   /* instructions of the clones' filter */
 #define BLOB_EXIT_STATUS 125 /* of a clone that could not be restored: its report says why */
 
 struct blob_plan {
@@ -62,6 +63,7 @@ struct blob_control {
     uint64_t stack;             /* the lowest address of a child's first stack */
     uint64_t thread_stacks;     /* the lowest address; those of one process are used at a time */
     struct blob_filter filter;  /* for clones; length 0: none */
+    uint64_t filter_code[BLOB_FILTER_MAX];
     int32_t control_fd, pages_fd, descriptor_floor;
     int32_t ring_fd;           /* an io_uring that pins what clones are to get copies of; -1: none */
     struct blob_range *ranges; /* room for BLOB_RANGES_MAX */
