@@ -130,7 +130,29 @@ static struct blob_plan put_plan(struct op_writer *w, const struct plan *plan, u
     return out;
 }
 
-/* The same, and forget the plan. */
+/* A freeze cuts long stretches of pages; in one piece they can become huge pages when they are filled. */
+static bool continues(const struct plan_op *op, const struct plan_op *next)
+{
+    return op->kind == PLAN_READ_PAGES && next->kind == PLAN_READ_PAGES && op->arg_kind[0] == PLAN_LITERAL &&
+           next->arg_kind[0] == PLAN_LITERAL && op->arg_kind[1] == PLAN_LITERAL &&
+           next->arg_kind[1] == PLAN_LITERAL && next->arg[0] == op->arg[0] + op->arg[1];
+}
+
+static struct blob_plan put_template_plan(struct op_writer *w, const struct plan *plan)
+{
+    struct blob_plan out = {.ops = w->next, .which = PLAN_TEMPLATE};
+    for (uint32_t i = 0; i < plan->count; i++) {
+        if (out.count > 0 && continues(w->next - 1, &plan->ops[i])) {
+            w->next[-1].arg[1] += plan->ops[i].arg[1];
+        } else {
+            *w->next++ = plan->ops[i];
+            out.count++;
+        }
+    }
+    return out;
+}
+
+/* As put_plan, and forgets the plan. */
 static struct blob_plan take_plan(struct op_writer *w, struct plan *plan, uint32_t which)
 {
     struct blob_plan out = put_plan(w, plan, which);
@@ -206,7 +228,7 @@ static void put_processes(struct arena *arena, const struct layout *at, struct o
         struct family_plans family = {0};
         family_plan(&family, image, i, &place);
         out[i] = (struct blob_process){
-            .template = put_plan(w, &process->template_plan, PLAN_TEMPLATE),
+            .template = put_template_plan(w, &process->template_plan),
             .process = put_plan(w, &process->process_plan, PLAN_PROCESS),
             .release = put_plan(w, &process->release_plan, PLAN_RELEASE),
             .stash = take_plan(w, &family.stash, BLOB_STASH),

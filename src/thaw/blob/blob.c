@@ -31,6 +31,9 @@
 #define POLL_IN 1
 #define ADVICE_DONT_NEED 4
 #define ADVICE_COLD 20
+#define ADVICE_COLLAPSE 25
+#define HUGE_BYTES (2ull << 20)
+#define HUGE_BYTES_AT_ONCE (64 * HUGE_BYTES)
 #define RING_REGISTER_BUFFERS 0
 #define QUIET_FIRST_MS 50 /* without a request, before the first piece of advice is followed */
 #define QUIET_NEXT_MS 1
@@ -68,7 +71,7 @@ static uint64_t now_ns(void)
     return (uint64_t)time[0] * 1000000000u + (uint64_t)time[1];
 }
 
-static long read_pages(int fd, uint64_t address, uint64_t bytes)
+static long read_all(int fd, uint64_t address, uint64_t bytes)
 {
     while (bytes > 0) {
         long n = call3(__NR_read, fd, address, bytes);
@@ -76,6 +79,28 @@ static long read_pages(int fd, uint64_t address, uint64_t bytes)
             return n < 0 ? n : -5; /* the stream ended early: EIO */
         address += (uint64_t)n;
         bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+/* Pages of the snapshot, to their places. A stretch that fills huge pages gets them before it is filled: the first
+ * page of each is touched, as the kernel makes a huge page of what is there. It may refuse, then they are small. */
+static long read_pages(int fd, uint64_t address, uint64_t bytes)
+{
+    uint64_t end = address + bytes, huge_end = end & ~(HUGE_BYTES - 1);
+    while (address < end) {
+        uint64_t aligned = (address + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+        uint64_t stop = aligned < huge_end && aligned > address ? aligned : end;
+        if (aligned == address && address < huge_end) {
+            stop = huge_end - address > HUGE_BYTES_AT_ONCE ? address + HUGE_BYTES_AT_ONCE : huge_end;
+            for (uint64_t at = address; at < stop; at += HUGE_BYTES)
+                *(volatile uint8_t *)at = 0;
+            call3(__NR_madvise, address, stop - address, ADVICE_COLLAPSE);
+        }
+        long result = read_all(fd, address, stop - address);
+        if (result < 0)
+            return result;
+        address = stop;
     }
     return 0;
 }
