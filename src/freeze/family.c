@@ -324,6 +324,54 @@ static int check_sharing(const struct family *family, struct error *err)
     return 0;
 }
 
+/* One in a pid namespace of its own would have been overlooked. */
+static int check_children(
+    const struct family *family, const struct freeze *f, size_t thread, struct error *err)
+{
+    CLEANUP_BUFFER struct buffer children = {0};
+    char path[64];
+    snprintf(path, sizeof path, "task/%d/children", f->tracee.threads[thread].tid);
+    if (tracee_proc_file(&f->tracee, path, &children, err) < 0)
+        return -1;
+    buffer_append_u8(&children, 0);
+    char *end, *at = (char *)children.data;
+    for (long pid; (pid = strtol(at, &end, 10)) > 0; at = end)
+        if (find_pid(family, (pid_t)pid) == NULL)
+            return tracee_refuse(&f->tracee, err,
+                "its child %ld is in a pid namespace of its own, which cannot be frozen", pid);
+    return 0;
+}
+
+static int check_namespaces(const struct freeze *root, const struct freeze *f, struct error *err)
+{
+    static const char *const names[] = {
+        "ns/mnt", "ns/net", "ns/ipc", "ns/uts", "ns/user", "ns/cgroup", "ns/time", "ns/pid_for_children"};
+    for (size_t i = 0; i < countof(names); i++) {
+        char ours[64] = "", theirs[64] = "";
+        if (readlinkat(root->tracee.proc_fd, names[i], ours, sizeof ours - 1) < 0 ||
+            readlinkat(f->tracee.proc_fd, names[i], theirs, sizeof theirs - 1) < 0)
+            continue; /* this kernel does not have them */
+        if (strcmp(ours, theirs) != 0)
+            return tracee_refuse(&f->tracee, err,
+                "it is in another namespace (%s) than process %d, which cannot be frozen", names[i] + 3,
+                root->tracee.inner_pid);
+    }
+    return 0;
+}
+
+static int check_surroundings(const struct family *family, struct error *err)
+{
+    for (size_t i = 0; i < family->live_count; i++) {
+        const struct freeze *f = &family->freezes[i];
+        if (i > 0 && check_namespaces(&family->freezes[0], f, err) < 0)
+            return -1;
+        for (size_t k = 0; k < f->tracee.thread_count; k++)
+            if (check_children(family, f, k, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
 int family_stop(struct family *family, const struct freeze_request *request, struct error *err)
 {
     struct search search = {.family = family};
@@ -341,7 +389,7 @@ int family_stop(struct family *family, const struct freeze_request *request, str
     if (stop_all(&search, err) < 0 || for_each_process(&search, add_zombie, err) < 0 ||
         read_relations(&search, err) < 0)
         return -1;
-    return check_sharing(family, err);
+    return check_surroundings(family, err) < 0 ? -1 : check_sharing(family, err);
 }
 
 void family_free(struct family *family, bool frozen)
