@@ -205,3 +205,22 @@ def test_large_events(make, client):
     event = {"text": "ä" * 1_000_000}
     for _ in range(2):
         assert function.call(event, version)["event"] == event
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_priming(server, tmp_path, client):
+    """Who asks for events at once is primed; who has run its hooks by then is not, and its log says so."""
+    (tmp_path / "package.zip").write_bytes(official_clients.package(client))
+    (tmp_path / "events.json").write_text('[{"text": "one"}, {"text": "two"}]')
+    name = f"primed-official-{client}"
+    handler = {"python": "app.handler", "node": "index.handler", "java": "app.Handler"}.get(client, "none")
+    try:
+        server.thaw("deploy", tmp_path / "package.zip", name, "--runtime", "provided.al2023", "--handler", handler,
+                    "--prime", tmp_path / "events.json")
+        answer = harness.Function(server, server.client(), name).call({"text": "real"}, "1")
+        assert answer["event"]["text"] == "real" and answer["count"] == (1 if client in HOOKED else 3)
+        log = server.thaw("logs", name).stdout
+        assert ("Events: 2\tStatus: not run" in log) == (client in HOOKED)
+        assert log.count("PRIME_START") == (0 if client in HOOKED else 2)
+    finally:
+        server.request("DELETE", f"/2015-03-31/functions/{name}")
