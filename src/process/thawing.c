@@ -20,25 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STREAM_BYTES (1u << 20)
-
-/* Runs in the template's feeder. */
-static int stream_pages(void *context, int out, struct error *err)
-{
-    int pages = *(const int *)context;
-    CLEANUP_FREE uint8_t *chunk = xcalloc(1, STREAM_BYTES);
-    for (off_t at = 0;;) {
-        ssize_t got = pread(pages, chunk, STREAM_BYTES, at);
-        if (got < 0)
-            return error_system(err, "cannot read the pages");
-        if (got == 0)
-            return 0;
-        if (fd_write_all(out, chunk, (size_t)got, err) < 0)
-            return -1;
-        at += got;
-    }
-}
-
 /* ---- what cannot be there twice ---- */
 
 #define LISTENS_AT "listens at "
@@ -129,8 +110,7 @@ static struct template *build(struct process_clones *c, struct folder *f, struct
     struct template_event ready;
     const struct template_options about = {
         .image = &f->image,
-        .stream_pages = stream_pages,
-        .stream_context = &f->pages_fd,
+        .pages_fd = f->pages_fd,
         .init_pidfd = c->keepers[0].pidfd,
         .code_tree_fd = -1,
         .keep_rights = true,

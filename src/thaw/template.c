@@ -266,6 +266,8 @@ static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
     struct error err = {0};
     if (die_with_parent(parent, &err) < 0 || set_time_offsets(o->image, &err) < 0)
         fail_build(b, &err);
+    if (o->stream_pages == NULL)
+        b->pages_read = o->pages_fd;
     pid_t pid = fork_sibling();
     if (pid < 0) {
         error_system(&err, "cannot fork the template process");
@@ -276,6 +278,8 @@ static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
     struct blob_reply started = {.kind = BLOB_STARTED, .pid = pid};
     if (fd_send_message(b->socket, &started, sizeof started, NULL, 0, &err) < 0)
         _exit(1);
+    if (o->stream_pages == NULL)
+        _exit(0);
     close(b->pages_read);
     signal(SIGPIPE, SIG_IGN);
     if (o->stream_pages(o->stream_context, b->pages_write, &err) < 0 && err.errno_value != EPIPE)
