@@ -17,6 +17,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef PR_SCHED_CORE_SCOPE_THREAD
+#define PR_SCHED_CORE_SCOPE_THREAD 0
+#endif
 #define STATUS_BYTES_MAX 65536
 #define GDT_TLS_FIRST 12
 #define GDT_TLS_COUNT 3
@@ -168,12 +171,27 @@ static int refuse_thread_areas(struct freeze *f, size_t index, struct error *err
     return 0;
 }
 
+/* Which threads may share a processor's core with it: a cookie, which a clone's threads have from the warden. */
+static int refuse_core_scheduling(struct freeze *f, size_t index, struct error *err)
+{
+    const struct tracee_thread *thread = &f->tracee.threads[index];
+    uint64_t ours = 0, theirs = 0;
+    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0, PR_SCHED_CORE_SCOPE_THREAD, &ours) < 0)
+        return 0; /* the kernel or the processor has no such thing */
+    if (prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, thread->tid, PR_SCHED_CORE_SCOPE_THREAD, &theirs) < 0)
+        return error_system(err, "cannot read the core scheduling of thread %d", thread->inner_tid);
+    if (theirs == ours)
+        return 0;
+    return tracee_refuse(
+        &f->tracee, err, "thread %d uses core scheduling, which cannot be frozen", thread->inner_tid);
+}
+
 int freeze_thread_settings(struct freeze *f, size_t index, struct error *err)
 {
     if (refuse_own_filters(f, index, err) < 0 || refuse_thread_areas(f, index, err) < 0 ||
-        refuse_memory_policy(f, index, err) < 0 || plan_faulting(f, index, err) < 0 ||
-        plan_speculation(f, index, err) < 0 || plan_timer_slack(f, index, err) < 0 ||
-        plan_signals(f, index, err) < 0)
+        refuse_core_scheduling(f, index, err) < 0 || refuse_memory_policy(f, index, err) < 0 ||
+        plan_faulting(f, index, err) < 0 || plan_speculation(f, index, err) < 0 ||
+        plan_timer_slack(f, index, err) < 0 || plan_signals(f, index, err) < 0)
         return -1;
     return plan_personality(f, index, err);
 }

@@ -9,6 +9,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 #define EXCEPT_ADVISED 2
 #define LEN (4 * TEST_PAGE)
 
