@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define DESCRIPTORS_PARKED_MAX 16 /* numbers above the process's own that the plan may use meanwhile */
+#define DESCRIPTORS_PARKED_MAX 16   /* numbers above the process's own that the plan may use meanwhile */
+#define DESCRIPTORS_TEMPLATE_MAX 48 /* numbers above those that a template has for itself and for requests */
 #define DESCRIPTORS_CONTENT_MAX \
     (256ull << 20)                         /* bytes of deleted files, memfds and shared memory together \
                                             */
@@ -94,6 +95,7 @@ struct plan_op *descriptors_mark(struct descriptors *d, struct plan_op *op);
 #define descriptors_last_call(d, number, ...) descriptors_mark(d, plan_call(&(d)->last, number, __VA_ARGS__))
 
 /* Numbers. */
+int descriptors_highest(void);                     /* the highest number that can be frozen */
 int descriptors_next(const struct descriptors *d); /* the lowest that is free now */
 /* `op` creates a descriptor: it gets the lowest free number, which is returned. */
 int descriptors_expect(struct descriptors *d, struct plan_op *op);

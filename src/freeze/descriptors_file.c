@@ -140,10 +140,7 @@ static bool proc_is_there(struct descriptors *d, const struct description *o, st
     long pid = 0, thread = 0;
     long own = d->f->process->pid;
     sscanf(o->link, "/proc/%ld/task/%ld", &pid, &thread);
-    size_t len = strlen(o->link), suffix = strlen(" (deleted)");
-    if (len > suffix && strcmp(o->link + len - suffix, " (deleted)") == 0)
-        descriptors_refuse(d, o, err, "is of a process or thread that has ended");
-    else if (pid != 0 && pid != 1 && pid != own)
+    if (pid != 0 && pid != 1 && pid != own)
         descriptors_refuse(d, o, err, "is a file of /proc of another process, which cannot be frozen");
     else if (thread != 0 && thread != own)
         descriptors_refuse(d, o, err, "is a file of /proc of another thread, which cannot be frozen");

@@ -4,12 +4,23 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 struct plan_op *descriptors_mark(struct descriptors *d, struct plan_op *op)
 {
     op->subject = d->subject < 0 ? PLAN_NO_SUBJECT : (uint16_t)d->subject;
     return op;
+}
+
+int descriptors_highest(void)
+{
+    struct rlimit limit;
+    int most = IMAGE_DESCRIPTORS_MAX - 1;
+    /* The template, which has the limits that this process has, needs some of its own above all of them. */
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < (rlim_t)(most + DESCRIPTORS_TEMPLATE_MAX))
+        most = (int)limit.rlim_max - 1 - DESCRIPTORS_TEMPLATE_MAX;
+    return most - DESCRIPTORS_PARKED_MAX;
 }
 
 int descriptors_next(const struct descriptors *d)

@@ -271,8 +271,8 @@ int descriptors_read_all(struct descriptors *d, struct error *err)
             return -1;
     if (d->f->in_tree)
         number_for_all(d);
-    if (d->max_fd + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
-        return tracee_refuse(&d->f->tracee, err, "it has a descriptor %d, and no more than %d can be frozen",
-            d->max_fd, IMAGE_DESCRIPTORS_MAX);
+    if (d->max_fd > descriptors_highest())
+        return tracee_refuse(&d->f->tracee, err, "it has a descriptor %d, and none above %d can be frozen",
+            d->max_fd, descriptors_highest());
     return 0;
 }

@@ -713,7 +713,12 @@ static int resend_datagrams(struct descriptors *d, struct description *o, struct
     for (size_t i = 0; result == 0 && i < q.count; i++) {
         const struct unix_message *m = &q.list[i];
         const struct description *sender = find_name(d, o, &m->from, m->from_len);
-        if (m->rights_count > 0 || !has_name(s) || (!sender && m->from_len > sizeof(sa_family_t))) {
+        if (m->rights_count > 0) {
+            result = descriptors_refuse(d, o, err,
+                "has a datagram with descriptors waiting that was sent by name, which cannot be frozen");
+            continue;
+        }
+        if (!has_name(s) || (!sender && m->from_len > sizeof(sa_family_t))) {
             result = descriptors_refuse(d, o, err, "has datagrams waiting from a sender that is gone");
             continue;
         }

@@ -215,7 +215,7 @@ int freeze_shared_memory(struct freeze *f, struct error *err)
     for (size_t p = 0; p < f->family->live_count && result == 0; p++)
         result = restore_objects_of(d, &f->family->freezes[p], &seen, err);
     free(seen.list);
-    if (result == 0 && d->max_fd + DESCRIPTORS_PARKED_MAX >= IMAGE_DESCRIPTORS_MAX)
+    if (result == 0 && d->max_fd > descriptors_highest())
         return tracee_refuse(&f->tracee, err, "it has too many descriptors and shared memories");
     f->image->descriptor_floor = (uint32_t)(d->max_fd + 1 + DESCRIPTORS_PARKED_MAX);
     return result;

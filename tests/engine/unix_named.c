@@ -1,4 +1,4 @@
-/* conformance: sockets | unix sockets with names in /tmp: shut by their mode, unlinked while open, left by their owner, renamed | kept | renamed: noted below
+/* conformance: sockets | unix sockets with names in /tmp: with modes and times, unlinked while open, left by their owner | kept |
  *
  * The name in the file system and the socket's own idea of it are two things. */
 #include "sockets.h"
