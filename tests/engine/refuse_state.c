@@ -2,7 +2,7 @@
  *
  * conformance: memory | hugetlbfs memory, private and shared | refused | its pages are the machine's, not the process's
  * conformance: memory | memory that userfaultfd serves | refused | another part of the program answers for its pages
- * conformance: memory | NUMA policies, of threads and of mappings | refused | not yet
+ * conformance: memory | NUMA policies of threads, and of shared mappings | refused | not yet
  * conformance: shared memory | contexts of asynchronous I/O (`io_setup`) | refused | the kernel's own ring
  * conformance: shared memory | secret memory (`memfd_secret`) | refused | nobody else can read it
  * conformance: process | a working folder that was deleted | refused | cannot be entered again
@@ -109,8 +109,9 @@ static int set_thread_policy(void)
 static int bind_mapping(void)
 {
     unsigned long nodes = 1;
-    return (int)syscall(
-        SYS_mbind, test_map(4 * TEST_PAGE, PROT_READ | PROT_WRITE), 4 * TEST_PAGE, MPOL_BIND, &nodes, 2, 0);
+    char *area = mmap(NULL, 4 * TEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(area != MAP_FAILED);
+    return (int)syscall(SYS_mbind, area, 4 * TEST_PAGE, MPOL_BIND, &nodes, 2, 0);
 }
 
 static int delete_folder(void)
