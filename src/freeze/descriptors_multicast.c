@@ -89,13 +89,11 @@ int socket_restore_groups(struct descriptors *d, const struct description *o, in
     return restore_groups6(d, o, at, (const char *)six.data, err);
 }
 
-/* Whether there is a way from the socket to a multicast group; it is not connected before or after. */
+/* Whether there is a way from the socket to a multicast group. */
 static bool reaches_groups(int fd)
 {
     struct sockaddr_in group = {AF_INET, htons(9), {htonl(0xe00000fbu)}, {0}};
-    bool reached = connect(fd, (struct sockaddr *)&group, sizeof group) == 0;
-    connect(fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
-    return reached;
+    return connect(fd, (struct sockaddr *)&group, sizeof group) == 0;
 }
 
 /* The interface for multicast that was given by its number is not told by any option; but by whether there is
@@ -104,7 +102,8 @@ int socket_refuse_hidden_interface(struct descriptors *d, const struct descripti
 {
     const struct socket_about *s = socket_about(o);
     union socket_address address = s->local;
-    if (s->domain != AF_INET || s->remote_len > 0 ||
+    /* To ask connects it: not where the process runs on. */
+    if (d->f->request->spare != FREEZE_SPARE_NEVER || s->domain != AF_INET || s->remote_len > 0 ||
         socket_get_number(o->copy, IPPROTO_IP, IP_MULTICAST_IF) != 0)
         return 0;
     CLEANUP_FD int fresh = socket_open_inside(d, s->domain, s->type, s->protocol, err);

@@ -48,10 +48,12 @@ int socket_read_about(struct descriptors *d, struct description *o, struct error
     struct pollfd wait = {o->copy, POLLPRI, 0};
     if (!s->listening && poll(&wait, 1, 0) > 0 && (wait.revents & POLLPRI))
         return descriptors_refuse(d, o, err, "has urgent data waiting, which cannot be frozen");
-    /* To ask for an error takes it away, which the process would notice if it ran on. */
-    if ((wait.revents & POLLERR) && d->f->request->spare != FREEZE_SPARE_NEVER)
-        return descriptors_refuse(d, o, err, "has an error waiting, which cannot be copied");
-    s->error = wait.revents & POLLERR ? socket_get_number(o->copy, SOL_SOCKET, SO_ERROR) : 0;
+    /* To ask for an error takes it away, which the process would notice where it runs on: a lost connection is the
+     * usual one. */
+    if (wait.revents & POLLERR)
+        s->error = d->f->request->spare == FREEZE_SPARE_NEVER
+                       ? socket_get_number(o->copy, SOL_SOCKET, SO_ERROR)
+                       : ECONNRESET;
     socket_read_peek_offset(o);
     return socket_refuse_attached(d, o, err);
 }
@@ -162,9 +164,9 @@ static int netlink_restore(struct descriptors *d, struct description *o, struct 
 {
     char byte;
     const struct socket_about *s = socket_about(o);
-    if (recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC) >= 0)
+    if (s->error != 0 || recv(o->copy, &byte, 1, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC) >= 0)
         return descriptors_refuse(
-            d, o, err, "is a netlink socket with unread messages, which cannot be frozen");
+            d, o, err, "is a netlink socket with unread messages or lost ones, which cannot be frozen");
     int at = descriptors_next(d);
     bool close_on_exec = descriptors_cloexec_for(o, at);
     socket_create(d, o, close_on_exec, o->flags & O_NONBLOCK);

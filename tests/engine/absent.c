@@ -2,6 +2,7 @@
  * that lacks the right.
  *
  * conformance: descriptors | io_uring, userfaultfd, perf events, BPF objects, fanotify, secret memory, landlock rules in a sandbox | noted | the system call filter answers `ENOSYS` or `EPERM`: nothing of them is ever there to be frozen
+ * conformance: files | terminals (/dev/tty, /dev/ptmx), devices of the machine, /sys in a sandbox | noted | the sandbox has none of them
  * conformance: sockets | vsock, packet, kernel crypto and other families in a sandbox | noted | the system call filter answers `ENOSYS`
  * conformance: process | `chroot`, namespaces, mounts in a sandbox | noted | the system call filter answers `EPERM` */
 #include "help.h"
@@ -35,6 +36,10 @@ int main(void)
     CHECK(is_forbidden(syscall(SYS_fanotify_init, 0, 0)));
     CHECK(is_forbidden(syscall(SYS_pidfd_getfd, 0, 0, 0)) &&
           is_forbidden(syscall(SYS_open_by_handle_at, 0, nothing, 0)));
+    static const char *const paths[] = {
+        "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/mem", "/dev/kmsg", "/dev/shm", "/sys"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        CHECK(open(paths[i], O_RDONLY) < 0 && errno == ENOENT);
     static const int families[] = {AF_VSOCK, AF_ALG, AF_PACKET, AF_BLUETOOTH, AF_TIPC, AF_XDP, AF_KEY};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         CHECK(is_absent(socket(families[i], SOCK_RAW, 0)));
