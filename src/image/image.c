@@ -352,15 +352,14 @@ static void decode_descriptors(struct cursor *in, struct image_process *process)
     }
 }
 
-/* Plans of these kinds run only where the interpreter is ready for them; a process is forked by its parent. */
-static bool plan_is_in_place(const struct plan *plan, const struct image *image, uint32_t forker)
+/* Operations of trees run only where the interpreter is ready for them. */
+static bool plan_is_in_place(const struct plan *plan, const struct image *image, bool may_fork)
 {
     for (uint32_t i = 0; i < plan->count; i++) {
         const struct plan_op *op = &plan->ops[i];
         if (op->kind < PLAN_FORK)
             continue;
-        if (forker == IMAGE_PROCESSES_MAX || image->process_count == 1 ||
-            (op->kind == PLAN_FORK && op->arg[0] <= forker))
+        if (!may_fork || image->process_count == 1)
             return false;
     }
     return true;
@@ -377,11 +376,11 @@ static bool process_fits_together(const struct image *image, uint32_t index)
                                     : process->thread_count > 0 || has_own_plans)
         return false;
     for (uint32_t i = 0; i < process->thread_count; i++)
-        if (!plan_is_in_place(&process->threads[i].plan, image, IMAGE_PROCESSES_MAX))
+        if (!plan_is_in_place(&process->threads[i].plan, image, false))
             return false;
-    return plan_is_in_place(&process->template_plan, image, IMAGE_PROCESSES_MAX) &&
-           plan_is_in_place(&process->release_plan, image, IMAGE_PROCESSES_MAX) &&
-           plan_is_in_place(&process->process_plan, image, index);
+    return plan_is_in_place(&process->template_plan, image, false) &&
+           plan_is_in_place(&process->release_plan, image, false) &&
+           plan_is_in_place(&process->process_plan, image, true);
 }
 
 static void decode_process(struct cursor *in, struct image *image, uint32_t index)
@@ -489,10 +488,31 @@ static bool stashes_fit(const struct image *image)
     return true;
 }
 
+/* Every process but the root is forked once, by its parent. */
+static bool forks_fit(const struct image *image)
+{
+    bool forked[IMAGE_PROCESSES_MAX] = {true};
+    for (uint32_t p = 0; p < image->process_count; p++) {
+        const struct plan *plan = &image->processes[p].process_plan;
+        for (uint32_t i = 0; i < plan->count; i++) {
+            uint64_t index = plan->ops[i].arg[0];
+            if (plan->ops[i].kind != PLAN_FORK)
+                continue;
+            if (image->processes[index].parent != p || forked[index])
+                return false;
+            forked[index] = true;
+        }
+    }
+    for (uint32_t p = 0; p < image->process_count; p++)
+        if (!forked[p])
+            return false;
+    return true;
+}
+
 static bool whole_image_fits_together(const struct image *image)
 {
     return image->process_count > 0 && image->sandbox_ops_end <= image->processes[0].process_plan.count &&
-           families_lie_together(image) && stashes_fit(image);
+           families_lie_together(image) && forks_fit(image) && stashes_fit(image);
 }
 
 int image_decode(struct image *image, struct bytes manifest, struct error *err)
