@@ -15,7 +15,7 @@ if ! "$python" -m pip --version >/dev/null 2>&1; then # Debian has it in a packa
     python=$work/venv/bin/python3
 fi
 "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-compile --target "$work/package" \
-    -r requirements.txt
+    --no-warn-conflicts --root-user-action ignore -r requirements.txt
 # Tests and headers of the libraries are of no use to a function.
 find "$work/package" -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
 cp app.py "$work/package"
