@@ -209,6 +209,19 @@ static int put_clone_filter(struct blob_control *control, const struct sock_fpro
     return 0;
 }
 
+/* Pages that come from a file need no feeder: the pipe's end then says that it has introduced us. Whoever waits for
+ * the template must not hear of it being ready before. */
+static int take_page_file(struct build *b, struct error *err)
+{
+    char byte;
+    close(b->pages_write);
+    while (read(b->pages_read, &byte, 1) < 0)
+        if (errno != EINTR)
+            return error_system(err, "cannot wait for the feeder");
+    b->pages_read = b->options->pages_fd;
+    return 0;
+}
+
 static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent)
 {
     const struct template_options *o = b->options;
@@ -217,7 +230,7 @@ static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent
     /* The arena first: inside the sandbox /proc does not show this process. */
     if (arena_build(&arena, o->image, &err) < 0 ||
         put_clone_filter(arena.control, o->clone_filter, &err) < 0 || enter_sandbox(o, &err) < 0 ||
-        check_files(o->image, &err) < 0)
+        check_files(o->image, &err) < 0 || (o->stream_pages == NULL && take_page_file(b, &err) < 0))
         fail_build(b, &err);
     prctl(PR_SET_NAME, "thaw-template");
     /* Made while it has all rights, as then what it pins counts against no limit. Without, clones are slower. */
@@ -266,8 +279,6 @@ static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
     struct error err = {0};
     if (die_with_parent(parent, &err) < 0 || set_time_offsets(o->image, &err) < 0)
         fail_build(b, &err);
-    if (o->stream_pages == NULL)
-        b->pages_read = o->pages_fd;
     pid_t pid = fork_sibling();
     if (pid < 0) {
         error_system(&err, "cannot fork the template process");
@@ -279,7 +290,7 @@ static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
     if (fd_send_message(b->socket, &started, sizeof started, NULL, 0, &err) < 0)
         _exit(1);
     if (o->stream_pages == NULL)
-        _exit(0);
+        _exit(0); /* which the template waits for */
     close(b->pages_read);
     signal(SIGPIPE, SIG_IGN);
     if (o->stream_pages(o->stream_context, b->pages_write, &err) < 0 && err.errno_value != EPIPE)
@@ -316,6 +327,8 @@ static int wait_for_start(struct template *t, struct error *err)
         return error_set(err, ERROR_SYSTEM, "the template's builder died at once");
     if (reply.kind == BLOB_FAILED)
         return error_set(err, (enum error_kind)reply.pid, "%s", reply.text);
+    if (reply.kind != BLOB_STARTED || reply.pid <= 0)
+        return error_set(err, ERROR_INTERNAL, "the template speaks before its builder");
     t->pid = reply.pid;
     return 0;
 }

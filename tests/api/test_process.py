@@ -122,6 +122,13 @@ def test_many_clones_have_numbers_of_their_own(plain, tmp_path):
     harness.wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "clones read the end and end")
 
 
+def test_small_programs_many_times(tmp_path):
+    """Their templates are ready before anybody looks."""
+    freeze(tmp_path / "frozen", "bash", "-c", 'echo ready; while read -r line; do eval "$line"; done')
+    for i in range(20):
+        assert ask(tmp_path / "frozen", f"echo $(({i} + 1))", f"exit {i}", check=i) == [str(i + 1)]
+
+
 def test_thaw_prints_a_table(plain):
     done = thaw("thaw", plain, "--wait", "--timings", input="kept\n")
     assert done.stdout == "[2, 1]\n" and "WHOLE THAW" in done.stderr and "BUILD" in done.stderr
