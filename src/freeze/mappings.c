@@ -56,6 +56,7 @@ static const struct {
     {"ht", offsetof(struct mapping, huge_tlb)},
     {"um", offsetof(struct mapping, userfault)},
     {"uw", offsetof(struct mapping, userfault)},
+    {"ui", offsetof(struct mapping, userfault)},
     {"mg", offsetof(struct mapping, mergeable)},
     {"ss", offsetof(struct mapping, shadow_stack)},
     {"sl", offsetof(struct mapping, sealed)},

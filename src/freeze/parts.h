@@ -18,9 +18,10 @@ struct freeze {
     gid_t gid;
     struct credentials *credentials; /* what freeze_credentials found; NULL before */
     struct family *family;
-    bool in_tree;          /* it is not the only one */
-    struct plan *settings; /* takes what a fork inherits: the template plan; in a tree the process's own */
-    struct plan on_memory; /* ops for the process plan, when the memory is at its places */
+    bool in_tree;           /* it is not the only one */
+    struct plan *settings;  /* takes what a fork inherits: the template plan; in a tree the process's own */
+    long first_timer_slack; /* of the first thread, nanoseconds */
+    struct plan on_memory;  /* ops for the process plan, when the memory is at its places */
     /* Ops for the process plan of one in a tree, when it has its descriptors: shared mappings, members of its
      * epolls; and when nothing is closed any more, locks. */
     struct plan maps, watches, locks;

@@ -54,28 +54,31 @@ static int plan_faulting(struct freeze *f, size_t index, struct error *err)
     return 0;
 }
 
-/* Mitigations that a thread has asked for: store bypass, indirect branches, flushing of the first cache. */
+/* Mitigations that a thread has asked for: store bypass, indirect branches, flushing of the first cache. Where this process
+ * may not choose, no thread may. */
 static int plan_speculation(struct freeze *f, size_t index, struct error *err)
 {
     for (uint64_t which = 0; which < 3; which++) {
-        long theirs;
+        long ours = prctl(PR_GET_SPECULATION_CTRL, which, 0, 0, 0), theirs;
+        if (ours < 0 || !(ours & PR_SPEC_PRCTL))
+            continue;
         if (ask(f, index, &theirs, err, SYS_prctl, PR_GET_SPECULATION_CTRL, which) < 0)
             return -1;
-        long ours = prctl(PR_GET_SPECULATION_CTRL, which, 0, 0, 0);
         if (theirs > 0 && theirs & PR_SPEC_PRCTL && theirs != ours)
             set(f, index, PR_SET_SPECULATION_CTRL, which, (uint64_t)theirs & ~(uint64_t)PR_SPEC_PRCTL);
     }
     return 0;
 }
 
-/* The first thread's slack is what the others start with; so all are set where any has another. */
+/* The first thread's slack is what the others start with. */
 static int plan_timer_slack(struct freeze *f, size_t index, struct error *err)
 {
-    long first, slack;
-    if (ask(f, 0, &first, err, SYS_prctl, PR_GET_TIMERSLACK, 0) < 0 ||
-        ask(f, index, &slack, err, SYS_prctl, PR_GET_TIMERSLACK, 0) < 0)
+    long slack;
+    if (ask(f, index, &slack, err, SYS_prctl, PR_GET_TIMERSLACK, 0) < 0)
         return -1;
-    if (index > 0 && slack > 0 && slack != first)
+    if (index == 0)
+        f->first_timer_slack = slack;
+    else if (slack > 0 && slack != f->first_timer_slack)
         set(f, index, PR_SET_TIMERSLACK, (uint64_t)slack, 0);
     return 0;
 }
@@ -99,25 +102,35 @@ static int plan_signals(struct freeze *f, size_t index, struct error *err)
     return 0;
 }
 
+/* A file of one line about a thread. */
+static int read_line(
+    const struct freeze *f, size_t index, const char *name, struct buffer *out, struct error *err)
+{
+    char path[64];
+    snprintf(path, sizeof path, "task/%d/%s", f->tracee.threads[index].tid, name);
+    return file_read(f->tracee.proc_fd, path, out, STATUS_BYTES_MAX, err);
+}
+
 static int plan_personality(struct freeze *f, size_t index, struct error *err)
 {
-    long first, own;
-    if (ask(f, 0, &first, err, SYS_personality, 0xffffffff, 0) < 0 ||
-        ask(f, index, &own, err, SYS_personality, 0xffffffff, 0) < 0)
+    CLEANUP_BUFFER struct buffer first = {0}, own = {0};
+    if (index == 0)
+        return 0;
+    if (read_line(f, 0, "personality", &first, err) < 0 || read_line(f, index, "personality", &own, err) < 0)
         return -1;
-    if (own != first)
-        plan_call(&f->process->threads[index].plan, SYS_personality, plan_literal((uint64_t)own));
+    if (first.len == own.len && memcmp(first.data, own.data, own.len) == 0)
+        return 0;
+    buffer_append_u8(&own, 0);
+    plan_call(&f->process->threads[index].plan, SYS_personality,
+        plan_literal(strtoul((const char *)own.data, NULL, 16)));
     return 0;
 }
 
 static int refuse_memory_policy(struct freeze *f, size_t index, struct error *err)
 {
     int mode = 0;
-    long without_pointers;
     /* A kernel without NUMA has no such call, and then no such policy. */
-    if (ask(f, index, &without_pointers, err, SYS_get_mempolicy, 0, 0) < 0)
-        return -1;
-    if (without_pointers == -ENOSYS)
+    if (syscall(SYS_get_mempolicy, NULL, NULL, 0, NULL, 0) < 0 && errno == ENOSYS)
         return 0;
     if (tracee_query(
             &f->tracee, index, &mode, sizeof mode, err, SYS_get_mempolicy, 0, (const uint64_t[4]){0}) < 0)
@@ -152,6 +165,9 @@ static int refuse_own_filters(struct freeze *f, size_t index, struct error *err)
 static int refuse_thread_areas(struct freeze *f, size_t index, struct error *err)
 {
     uint64_t scratch;
+    struct user_desc own = {.entry_number = GDT_TLS_FIRST};
+    if (syscall(SYS_get_thread_area, &own) < 0 && errno == ENOSYS)
+        return 0;
     if (tracee_get_scratch(&f->tracee, &scratch, err) < 0)
         return -1;
     for (unsigned entry = GDT_TLS_FIRST; entry < GDT_TLS_FIRST + GDT_TLS_COUNT; entry++) {
@@ -161,9 +177,7 @@ static int refuse_thread_areas(struct freeze *f, size_t index, struct error *err
             ask(f, index, &result, err, SYS_get_thread_area, scratch, 0) < 0 ||
             tracee_read(&f->tracee, scratch, &area, sizeof area, err) < 0)
             return -1;
-        if (result < 0)
-            return 0; /* a kernel without them */
-        if (area.base_addr != 0 || area.limit != 0)
+        if (result == 0 && (area.base_addr != 0 || area.limit != 0))
             return tracee_refuse(&f->tracee, err,
                 "thread %d has segments of its own (set_thread_area), which cannot be frozen",
                 f->tracee.threads[index].inner_tid);

@@ -216,7 +216,11 @@ static void __attribute__((noreturn)) freeze_worker(const struct original *o, in
     struct image image = {0};
     struct buffer manifest = {0};
     int status = 1;
-    if (freeze_process(&request, &image, &err) == 0) {
+    uint64_t from_ns = clock_monotonic_ns();
+    int frozen = freeze_process(&request, &image, &err);
+    if (options.timings)
+        printf("# freeze %.3f ms\n", (double)(clock_monotonic_ns() - from_ns) / 1e6);
+    if (frozen == 0) {
         image_encode(&manifest, &image);
         status = fd_write_all(out, manifest.data, manifest.len, &err) == 0 ? 0 : 2;
     } else if (fd_write_all(out, err.text, strlen(err.text), &err) < 0) {

@@ -2,6 +2,7 @@
  * running, idle, by absolute time, of processor time; one that has expired with its signal blocked, and overruns.
  *
  * conformance: timers and clocks | POSIX timers of each clock and notification (`SIGEV_THREAD_ID` too), their numbers, overruns | kept | with what was left of them
+ * conformance: timers and clocks | POSIX timers set to an absolute time (`TIMER_ABSTIME`) | noted | they run for as long as was left of them at the freeze: the kernel does not tell which are
  */
 #include "look.h"
 
