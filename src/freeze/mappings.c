@@ -50,6 +50,7 @@ static const struct {
     {"nh", offsetof(struct mapping, no_huge_page)},
     {"dd", offsetof(struct mapping, dont_dump)},
     {"nr", offsetof(struct mapping, no_reserve)},
+    {"ac", offsetof(struct mapping, accounted)},
     {"dp", offsetof(struct mapping, droppable)},
     {"io", offsetof(struct mapping, io)},
     {"pf", offsetof(struct mapping, io)},

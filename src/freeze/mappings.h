@@ -12,7 +12,7 @@ struct mapping {
     bool deleted;
     /* VmFlags of proc_pid_smaps(5) */
     bool wipe_on_fork, dont_fork, grows_down, locked, huge_page, no_huge_page, dont_dump, no_reserve,
-        droppable, io, huge_tlb, userfault, mergeable, shadow_stack, sealed, sequential, random,
+        accounted, droppable, io, huge_tlb, userfault, mergeable, shadow_stack, sealed, sequential, random,
         lock_on_fault;
     int protection_key; /* 0: none */
 };

@@ -224,12 +224,16 @@ static int mapping_flags(const struct mapping *m)
            MAP_FIXED_NOREPLACE | (m->grows_down ? MAP_GROWSDOWN : 0) | (m->no_reserve ? MAP_NORESERVE : 0);
 }
 
+/* It is writable until its pages are in. What never was writable has none, and is not accounted by the kernel, which
+ * would refuse to promise the hundreds of gigabytes that .NET reserves without access. */
 static void plan_anonymous(struct plan *plan, const struct mapping *m)
 {
+    bool has_none = m->path[0] != '/' && !m->accounted && !m->no_reserve;
+    int protection = m->protection | (has_none ? 0 : PROT_WRITE);
     plan_expect_value(
         plan_call(plan, SYS_mmap, plan_literal(m->start), plan_literal(m->end - m->start),
-            plan_literal((uint64_t)(m->protection | PROT_WRITE)),
-            plan_literal((uint64_t)(mapping_flags(m) | MAP_ANONYMOUS)), plan_literal((uint64_t)-1)),
+            plan_literal((uint64_t)protection), plan_literal((uint64_t)(mapping_flags(m) | MAP_ANONYMOUS)),
+            plan_literal((uint64_t)-1)),
         (int64_t)m->start);
 }
 
