@@ -81,10 +81,12 @@ cargo_will_do() {
 # The .NET runtime's tests need any .NET from 8 on with its C# compiler. Debian has none: then one comes from npm's registry,
 # by the help of a package in the tests' Python (so prepare_venv is to be called before).
 install_dotnet() {
-    if [ -z "$(ls /usr/{lib,share,lib64,local/share,local/lib}/dotnet/sdk/*/Roslyn/bincore/csc.dll 2>/dev/null)" ]; then
+    local ours=/usr/local/lib/dotnet
+    if [ -f "$ours/installed-for-thaw-tests" ] ||
+        [ -z "$(ls /usr/{lib,share,lib64,local/share,local/lib}/dotnet/sdk/*/Roslyn/bincore/csc.dll 2>/dev/null)" ]; then
         command -v npm >/dev/null || install_packages npm
-        say "fetching a .NET into /usr/local/lib/dotnet"
-        quietly build/dotnet.log tests/dotnet/install.sh /usr/local/lib/dotnet build/venv/bin/python
+        say "making sure of a .NET in $ours"
+        quietly build/dotnet.log tests/dotnet/install.sh "$ours" build/venv/bin/python
     fi
     runtimes/dotnet/build.sh
 }

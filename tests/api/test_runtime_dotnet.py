@@ -45,7 +45,8 @@ FIRST = min(RUNTIMES, key=lambda name: int(name[6:]))
 
 def compile_sources(output, sources, *options):
     root, framework = RUNTIMES[FIRST]
-    references = [f"-reference:{path}" for path in glob.glob(framework + "/*.dll")]
+    web = framework.replace("Microsoft.NETCore.App", "Microsoft.AspNetCore.App")
+    references = [f"-reference:{path}" for path in glob.glob(framework + "/*.dll") + glob.glob(web + "/*.dll")]
     core = BOOTSTRAPS / FIRST[6:] / "core/Amazon.Lambda.Core.dll"
     subprocess.run([*compiler(), "-nologo", "-noconfig", "-nostdlib", "-optimize", "-nullable:enable", f"-out:{output}",
                     *references, f"-reference:{core}", *options, *map(str, sources)], check=True,
@@ -262,7 +263,8 @@ def test_a_hook_that_fails_after(make):
 @pytest.mark.parametrize("variables", [
     {},
     # What .NET does by itself: a second mapping of its code, sockets and pipes for debuggers, a collector's thread.
-    {"DOTNET_EnableWriteXorExecute": "1", "DOTNET_EnableDiagnostics": "1", "DOTNET_gcConcurrent": "1"},
+    {"DOTNET_EnableWriteXorExecute": "1", "DOTNET_EnableDiagnostics": "1", "DOTNET_gcConcurrent": "1",
+     "DOTNET_GCHeapHardLimit": "0"},  # without a limit it reserves hundreds of gigabytes of addresses
     {"DOTNET_gcServer": "1", "DOTNET_GCHeapHardLimit": "0x10000000", "DOTNET_TieredPGO": "1"},
 ], ids=["default", "plain", "server"])
 def test_threads_timers_collector_and_files(make, variables):
@@ -309,6 +311,24 @@ def test_an_executable_of_the_packages_own(make, tmp_path):
     for key in ("shared", "crypto"):
         assert len({answer[key] for answer in seen}) == 3, seen
     assert function.call(2)["event"] == 2
+
+
+def test_a_web_server_inside(make_function, package, tmp_path):
+    root, framework = RUNTIMES[FIRST]
+    assembly = compile_sources(tmp_path / "Web.dll", [harness.ROOT / "tests/dotnet/web.cs"], "-target:library")
+    version = os.path.basename(framework)
+    frameworks = [{"name": f"Microsoft.{name}.App", "version": version} for name in ("NETCore", "AspNetCore")]
+    configuration = {"runtimeOptions": {"frameworks": frameworks}}
+    function = make_function(files={"Web.dll": assembly, "Web.runtimeconfig.json": json.dumps(configuration)}, runtime=FIRST,
+                             handler="Web::Web.Function::Handle", MemorySize=512, Timeout=60, snap_start=True)
+    version = function.publish()
+    seen = []
+    for _ in range(2):
+        function.evict(version)
+        for count in (1, 2):
+            seen.append(json.loads(function.call("Tom", version)))
+            assert (seen[-1]["name"], seen[-1]["asked"]) == ("Tom", count)
+    assert len({answer["id"] for answer in seen}) == len(seen)
 
 
 # The example
