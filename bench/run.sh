@@ -1,6 +1,7 @@
 #!/bin/bash
 # Measures the figures that this project promises, on this machine, and prints them as Markdown.
 # usage: ./run bench [RUNS [THAWS]]   (default 100 runs of each kind; 20000 thaws in search of leaks, 0 for none)
+# With THAW_BENCH_10_GIB=1 also examples/big-model of that size, for which the machine should have 32 GiB.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
@@ -33,11 +34,37 @@ deploy slow-pets "$runtime" slow.handler "$work/slow-pets.zip"
 deploy empty-python "$runtime" app.handler "$work/empty-python.zip"
 deploy empty-c provided.al2023 none "$work/empty-c.zip"
 
+# deploy_example NAME FUNCTION [option...]: by its own script. Where that cannot be, the reason is said, and it is not measured.
+deploy_example() {
+    local name=$1
+    shift
+    "examples/$name/deploy.sh" "$@" >"$work/deploy.log" 2>&1 </dev/null && return 0
+    printf '\n%s cannot be deployed here: %s\n' "$name" "$(tail -1 "$work/deploy.log")"
+    return 1
+}
+PATH=$(dirname "$THAW_AWS_CLI"):$PWD/build:$PATH # the scripts call them `aws` and `thaw`
+
 machine
 measure "python-pets (an initialisation of half a second, 80,000 objects)" pets:1 -n "$runs" -c 50 \
     --payload @examples/python-pets/event.json
 measure "An empty handler in Python" empty-python:1 -n "$runs" -c 50
-measure "An empty handler in C (provided.al2023)" empty-c:1 -n "$runs" -c 50
+measure "An empty handler in C (c-hello, provided.al2023)" empty-c:1 -n "$runs" -c 50
+some=$((runs < 50 ? runs : 50))
+for name in node-api dotnet-pets big-model; do
+    deploy_example $name $name || continue
+    measure $name $name:1 -n $some -c 10 --payload @examples/$name/event.json
+done
+for name in petstore petstore-primed; do
+    primed=()
+    [ $name = petstore ] || primed=(--prime)
+    deploy_example spring-petstore "${primed[@]}" $name || continue
+    measure "spring-petstore, as $name" $name:1 -n $some -c 10 --payload @examples/spring-petstore/event.json
+done
+if [ -n "${THAW_BENCH_10_GIB:-}" ] && deploy_example big-model --mb 9728 big-model-10; then
+    measure "big-model of nearly 10 GiB" big-model-10:1 -n 10 -c 1 --payload @examples/big-model/event.json
+fi
+printf '\n### Promised and measured: medians in milliseconds, what is missed in bold\n\n'
+/usr/bin/python3 -B bench/goals.py "$work/reports"
 
 printf '\n### 1,000 requests, 50 at once, right after an eviction (`ab -n 1000 -c 50`)\n\n```\n'
 build/thaw evict pets:1 >/dev/null

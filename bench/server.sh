@@ -33,10 +33,11 @@ machine() {
         "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(uname -r)" "$(build/thaw --version | cut -d' ' -f2)"
 }
 
-# measure TITLE NAME [option...]
+# measure TITLE FUNCTION:VERSION [option...]; the report is also kept, as $work/reports/FUNCTION.txt
+mkdir "$work/reports"
 measure() {
     printf '\n### %s\n\n```\n' "$1"
     shift
-    build/thaw bench "$@"
+    build/thaw bench "$@" | tee "$work/reports/${1%:*}.txt"
     printf '```\n'
 }
