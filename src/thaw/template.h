@@ -18,7 +18,7 @@ struct template_options {
      * -1. */
     int (*stream_pages)(void *context, int fd, struct error *err);
     void *stream_context;
-    int pages_fd; /* without stream_pages: a file that is the page stream, at its start */
+    int pages_fd;   /* without stream_pages: a file that is the page stream, at its start */
     int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
