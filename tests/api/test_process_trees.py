@@ -137,3 +137,41 @@ def test_python_with_workers(make_function):
     again = function.call({"add": 10, "end": True}, version)
     assert again[0][:2] == first[0][:2], "the worker has its number and its parent again"
     assert again[1:] == ["through cat\n", 0, 15]
+
+
+NODE = """
+const { spawn, fork, execFileSync } = require('child_process');
+if (process.argv[2] === 'worker') {
+  process.on('message', m => process.send({ twice: 2 * m.n }));
+} else {
+  const cat = spawn('/usr/bin/cat');
+  const worker = fork(__filename, ['worker']);
+  let lineCame, answerCame;
+  cat.stdout.on('data', data => lineCame(data.toString()));
+  worker.on('message', message => answerCame(message.twice));
+  exports.handler = async event => {
+    const line = new Promise(r => { lineCame = r; }), answer = new Promise(r => { answerCame = r; });
+    cat.stdin.write(`line ${event.n}\\n`);
+    worker.send({ n: event.n });
+    const result = [await line, await answer, execFileSync('/usr/bin/echo', ['a child that is new']).toString(), worker.pid];
+    if (!event.end) return result;
+    const ends = [cat, worker].map(child => new Promise(r => child.on('exit', (code, signal) => r(code ?? signal))));
+    cat.stdin.end();
+    worker.kill('SIGTERM');
+    return await Promise.all(ends);
+  };
+}
+"""
+
+
+def test_node_with_children(make_function, server):
+    offered = [r["runtime"] for r in server.get("/thaw/v1/runtimes")["runtimes"] if r["offered"]]
+    runtime = next(r for r in offered if r.startswith("nodejs"))
+    function = make_function(files={"app.js": NODE}, runtime=runtime, snap_start=True, Timeout=20, MemorySize=512)
+    version = function.publish()
+    first = function.call({"n": 1}, version)
+    assert first[:3] == ["line 1\n", 2, "a child that is new\n"]
+    function.evict(version)
+    again = function.call({"n": 5}, version)
+    assert again == ["line 5\n", 10, "a child that is new\n", first[3]], "the worker has its number again"
+    assert function.call({"n": 6, "end": True}, version) == [0, "SIGTERM"]
