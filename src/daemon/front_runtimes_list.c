@@ -55,8 +55,7 @@ static json_t *describe(
     const char *name, bool offered, const char *program, const char *version, const char *install)
 {
     return json_pack("{s:s, s:b, s:s?, s:s?, s:s, s:s?}", "runtime", name, "offered", (int)offered, "program",
-        program, "version", version && version[0] ? version : NULL, "hooks", hooks_of(name), "install",
-        install);
+        program, "version", version[0] ? version : NULL, "hooks", hooks_of(name), "install", install);
 }
 
 json_t *front_runtimes_describe(const struct front_runtime *found, size_t count)
@@ -65,9 +64,9 @@ json_t *front_runtimes_describe(const struct front_runtime *found, size_t count)
     for (size_t i = 0; i < count; i++)
         json_array_append_new(list, describe(found[i].name, true, found[i].program, found[i].version, NULL));
     for (size_t i = 0; i < countof(PROVIDED); i++)
-        json_array_append_new(list, describe(PROVIDED[i], true, NULL, NULL, NULL));
+        json_array_append_new(list, describe(PROVIDED[i], true, NULL, "", NULL));
     for (size_t i = 0; i < countof(KNOWN); i++)
         if (!front_runtimes_get(found, count, KNOWN[i].runtime))
-            json_array_append_new(list, describe(KNOWN[i].runtime, false, NULL, NULL, KNOWN[i].install));
+            json_array_append_new(list, describe(KNOWN[i].runtime, false, NULL, "", KNOWN[i].install));
     return list;
 }
