@@ -24,7 +24,8 @@
 
 struct unix_state {
     uint32_t inode, peer, backlog;
-    uint8_t shutdown; /* 1: nothing can be received, 2: nothing can be sent */
+    uint32_t name_inode; /* of the file that was made when it was bound; 0: none */
+    uint8_t shutdown;    /* 1: nothing can be received, 2: nothing can be sent */
 };
 
 struct unix_table {
@@ -40,6 +41,8 @@ static void read_diagnosis(struct unix_table *table, const struct nlmsghdr *mess
     for (const struct rtattr *a = (const void *)(about + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
         if (a->rta_type == UNIX_DIAG_PEER)
             memcpy(&state.peer, RTA_DATA(a), 4);
+        else if (a->rta_type == UNIX_DIAG_VFS)
+            state.name_inode = ((const struct unix_diag_vfs *)RTA_DATA(a))->udiag_vfs_ino;
         else if (a->rta_type == UNIX_DIAG_SHUTDOWN)
             memcpy(&state.shutdown, RTA_DATA(a), 1);
         else if (a->rta_type == UNIX_DIAG_RQLEN && about->udiag_state == UNIX_LISTENING)
@@ -81,7 +84,7 @@ static const struct unix_state *find_state(
             .header = {sizeof question, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0},
             .request = {.sdiag_family = AF_UNIX,
                 .udiag_states = ~0u,
-                .udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN},
+                .udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN},
         };
         CLEANUP_FD int sock = socket_open_inside(d, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, err);
         if (sock < 0)
@@ -183,6 +186,30 @@ static void settle_name(struct descriptors *d, const char *path, bool unlink_now
     }
 }
 
+/* Whether the file that was made when it was bound is still where it was, or is gone; not elsewhere, and not
+ * replaced by another. */
+static int check_name_file(
+    struct descriptors *d, const struct description *o, const char *path, struct error *err)
+{
+    struct stat st, tmp;
+    const struct unix_state *state = find_state(d, o, err);
+    if (!state)
+        return -1;
+    if (state->name_inode == 0)
+        return 0;
+    if (fstatat(d->root_fd, path + 1, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return (uint32_t)st.st_ino == state->name_inode
+                   ? 0
+                   : descriptors_refuse(
+                         d, o, err, "is bound to the name %s, which is another file's now", path);
+    const char *renamed = fstatat(d->root_fd, "tmp", &tmp, 0) < 0
+                              ? NULL
+                              : tmp_files_find(d->f->tmp_files, tmp.st_dev, state->name_inode);
+    return renamed ? descriptors_refuse(
+                         d, o, err, "is bound to the name %s, which was renamed to %s", path, renamed)
+                   : 0;
+}
+
 /* A name in the file system must be one of /tmp, where it can be bound again. */
 static int check_name(struct descriptors *d, const struct description *o, struct error *err)
 {
@@ -200,7 +227,7 @@ static int check_name(struct descriptors *d, const struct description *o, struct
             d, o, err, "is bound to the name %s, which is not an absolute path in /tmp", whole);
     if (strcmp(folder, "/tmp") != 0 && !tmp_files_has_path(d->f->tmp_files, folder))
         return descriptors_refuse(d, o, err, "is bound to the name %s, whose folder is gone", whole);
-    return 0;
+    return check_name_file(d, o, whole, err);
 }
 
 /* Bind, and unlink again what the process has unlinked since (unless somebody has yet to connect to it). */

@@ -8,6 +8,7 @@
  * conformance: sockets | netlink with unread messages | refused | they are the kernel's
  * conformance: sockets | more than 128 KiB that wait in one direction of a TCP connection | refused | limit
  * conformance: sockets | unix names outside /tmp, relative, or in a folder that is gone | refused | they cannot be bound again
+ * conformance: sockets | unix names that were renamed since, or are another file's now | refused | clones would listen elsewhere
  * conformance: sockets | unix datagrams from a named sender that is closed, or with descriptors; a datagram socket that is connected to a closed one | refused | nobody could send them again
  * conformance: sockets | a descriptor in flight from an end that is closed | refused | nobody could send it again */
 #include "sockets.h"
@@ -134,6 +135,19 @@ static int lose_folder(void)
     return fd;
 }
 
+static int rename_name(void)
+{
+    int fd = test_unix(SOCK_STREAM, "/tmp/server", 1);
+    return rename("/tmp/server", "/tmp/renamed") == 0 ? fd : -1;
+}
+
+static int replace_name(void)
+{
+    int old = test_unix(SOCK_STREAM, "/tmp/server", 1);
+    CHECK(unlink("/tmp/server") == 0 && test_unix(SOCK_STREAM, "/tmp/server", 1) >= 0);
+    return old;
+}
+
 static bool send_to_inbox(int fd)
 {
     struct sockaddr_un address;
@@ -186,6 +200,8 @@ static const struct {
     {"much-queued", queue_much},
     {"relative-name", bind_relative},
     {"lost-folder", lose_folder},
+    {"renamed-name", rename_name},
+    {"replaced-name", replace_name},
     {"lost-sender", lose_sender},
     {"named-rights", send_rights_by_name},
     {"lost-inbox", lose_inbox},
