@@ -246,8 +246,9 @@ def test_classes_are_linked_before_the_snapshot_and_not_initialised(make, runtim
     assert function.call(None) == [False, False, True], "nothing is loaded ahead without a snapshot"
 
 
-def test_priming(make):
-    function = make("app.Snap$Primed", files={"events.json": json.dumps([{"a": 1}, "bad", 2])}, snap_start=True,
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_priming(make, runtime):
+    function = make("app.Snap$Primed", runtime, files={"events.json": json.dumps([{"a": 1}, "bad", 2])}, snap_start=True,
                     Environment={"THAW_PRIME": "events.json"})
     version = function.publish()
     for _ in range(2):
