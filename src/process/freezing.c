@@ -52,7 +52,8 @@ static int check_surroundings(pid_t pid, struct error *err)
 {
     static const struct {
         const char *name, *what;
-    } checks[] = {{"mnt", "files"}, {"net", "network"}, {"user", "users"}, {"uts", "host name"}};
+    } checks[] = {{"mnt", "files"}, {"net", "network"}, {"user", "users"}, {"uts", "host name"},
+        {"pid", "process numbers"}, {"time", "clocks"}};
     for (size_t i = 0; i < countof(checks); i++)
         if (!same_namespace(pid, checks[i].name))
             return error_set(err, ERROR_UNSUPPORTED,

@@ -310,6 +310,17 @@ def test_a_refused_freeze_leaves_a_running_program_alone(tmp_path):
     assert original.end() == 0
 
 
+@pytest.mark.parametrize("option, name", [("--mount", "mnt"), ("--net", "net"), ("--pid", "pid"), ("--time", "time")])
+def test_a_running_program_in_another_namespace_is_refused(tmp_path, option, name):
+    original = Talker("unshare", option, "--fork", PYTHON, "-c", SERVE % "")
+    assert original.read() == "ready"
+    pid = harness.descendants(original.process.pid)[0]
+    refused = thaw("freeze", "--pid", pid, "--out", tmp_path / "frozen", check=125)
+    assert f"another {name} namespace" in refused.stderr
+    assert original.ask("kept[1]") == "1"
+    assert original.end() == 0
+
+
 def test_what_is_unread_at_standard_input_is_refused(tmp_path):
     done = thaw("freeze", "--until-output", "ready", "--out", tmp_path / "frozen", "--", PYTHON, "-c",
                 "import time; print('ready', flush=True); time.sleep(100)", input="unread", check=125)
