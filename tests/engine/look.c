@@ -1,6 +1,7 @@
 #include "look.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -14,6 +15,8 @@ static void on_fault(int number)
 
 int test_fault(volatile char *at, bool write)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the handlers are the process's */
+    CHECK(pthread_mutex_lock(&lock) == 0);
     struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER}, old_segv, old_bus;
     CHECK(sigaction(SIGSEGV, &action, &old_segv) == 0 && sigaction(SIGBUS, &action, &old_bus) == 0);
     int number = sigsetjmp(after_fault, 1);
@@ -22,6 +25,7 @@ int test_fault(volatile char *at, bool write)
     else if (number == 0)
         (void)*at;
     CHECK(sigaction(SIGSEGV, &old_segv, NULL) == 0 && sigaction(SIGBUS, &old_bus, NULL) == 0);
+    CHECK(pthread_mutex_unlock(&lock) == 0);
     return number;
 }
 

@@ -5,7 +5,7 @@
 
 #define TEST_PAGE 4096ul
 
-/* The signal that reading or writing one byte raises (SIGSEGV, SIGBUS), or 0. For the calling thread only. */
+/* The signal that reading or writing one byte raises (SIGSEGV, SIGBUS), or 0. One thread at a time. */
 int test_fault(volatile char *at, bool write);
 
 /* Private anonymous memory. */
