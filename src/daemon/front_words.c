@@ -195,12 +195,13 @@ static void restore_died(struct front_env *env, struct front_failure *failure)
     if (!front_env_read_report(env, &report) || report.failed == 0)
         return;
     struct front_version *version = env->version;
-    log_error("%s:%s did not thaw: operation %u of plan %u gave %d", version->function->name,
-        version->function->version, report.op, report.plan, report.failed);
+    log_error("%s:%s did not thaw: operation %u of plan %u of its process %u gave %d",
+        version->function->name, version->function->version, report.op, report.plan, report.process,
+        report.failed);
     *failure = (struct front_failure){.type = "ServiceException", .http_status = 500};
     snprintf(failure->message, sizeof failure->message,
-        "The environment could not be restored: operation %u of plan %u gave %d.", report.op, report.plan,
-        report.failed);
+        "The environment could not be restored: operation %u of plan %u of its process %u gave %d.",
+        report.op, report.plan, report.process, report.failed);
     if (!version->replaced)
         front_snapshot_remake(version, failure->message);
 }
