@@ -512,6 +512,8 @@ static void follow_advice(struct blob_control *control, uint32_t *done)
  * first: by this advice when it is the template's alone, and by the pinning when a clone maps it too. */
 static void own_ranges(const struct blob_control *control, uint32_t count)
 {
+    if (control->ring_fd < 0)
+        return; /* this kernel offers none, or not to us */
     for (uint32_t i = 0; i < count; i++)
         call3(__NR_madvise, control->ranges[i].start, control->ranges[i].bytes, ADVICE_COLD);
     call4(__NR_io_uring_register, control->ring_fd, RING_REGISTER_BUFFERS, control->ranges, count);
