@@ -410,7 +410,7 @@ const struct cli_command command_process = {
         "all\n"
         "  --until-output REGEX  freeze when a line of its output matches (extended regular expression)\n"
         "  --after DURATION      freeze after so long: 500ms, 2s, 1m\n"
-        "  --pid PID             freeze a program that runs already\n"
+        "  --pid PID             freeze a program that runs already, and its children\n"
         "  --leave-running       let the original run on, undisturbed\n"
         "  --network private     only loopback, which each clone has for itself (default: host)\n"
         "  --private-tmp         /tmp begins empty and is part of the snapshot (default: the host's)\n"
