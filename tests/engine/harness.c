@@ -32,7 +32,7 @@
 #define SILENT_MAX 8 /* connections that say nothing */
 #define OUTPUT_MAX (1u << 20)
 #define MANIFEST_MAX (1u << 30)
-#define TEST_SECONDS 60
+#define TEST_SECONDS 120
 
 struct options {
     const char *folder; /* of the test programs */

@@ -24,7 +24,8 @@ struct attributes {
     uint64_t runtime, deadline, period;
 };
 
-static volatile int ready, go, done;
+static volatile int ready, done;
+static int go[2];
 static pid_t tids[THREADS];
 
 struct state {
@@ -59,7 +60,7 @@ static void become(size_t index)
         if (CPU_ISSET(cpu, &cpus) && seen++ != wanted)
             CPU_CLR(cpu, &cpus);
     CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
-    attributes.policy = index % 4 == 1 ? SCHED_BATCH : index % 4 == 2 ? SCHED_IDLE : SCHED_OTHER;
+    attributes.policy = index % 4 == 1 ? SCHED_BATCH : index % 25 == 2 ? SCHED_IDLE : SCHED_OTHER;
     attributes.nice = (int)index % 5;
     attributes.flags = index % 6 == 5;                 /* SCHED_FLAG_RESET_ON_FORK */
     attributes.runtime = index % 7 == 3 ? 5000000 : 0; /* a time slice, where the kernel knows them */
@@ -79,7 +80,8 @@ static void *run(void *argument)
     tids[index] = test_gettid();
     read_state(&before);
     __atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
-    test_wait_word(&go, 1);
+    char byte;
+    CHECK_EQUAL(read(go[0], &byte, 1), 0); /* until the other end is closed */
     read_state(&after);
     CHECK(strcmp(before.name, after.name) == 0);
     CHECK(CPU_EQUAL(&before.cpus, &after.cpus));
@@ -96,7 +98,7 @@ int main(void)
 {
     pthread_t threads[THREADS];
     struct sched_param real_time = {.sched_priority = 1};
-    CHECK(prctl(PR_SET_TIMERSLACK, 77000) == 0);
+    CHECK(prctl(PR_SET_TIMERSLACK, 77000) == 0 && pipe(go) == 0);
     for (uintptr_t i = 0; i < THREADS; i++) {
         CHECK(pthread_create(&threads[i], NULL, run, (void *)i) == 0);
         if (i % 10 == 9)
@@ -112,7 +114,7 @@ int main(void)
     CHECK(allowed == 0 || prctl(PR_GET_TIMERSLACK) == 77000);
     for (int i = 0; i < THREADS; i++)
         CHECK(tids[i] != test_gettid());
-    go = 1;
+    CHECK(close(go[1]) == 0);
     test_wait_word(&done, THREADS);
     for (uintptr_t i = 0; i < THREADS; i++)
         if (i % 10 != 9)
