@@ -87,3 +87,28 @@ void socket_shutdown(struct descriptors *d, int at, int how);
 
 /* Takes the connections that wait at a listener: they become descriptions without numbers. */
 MUST_CHECK int socket_take_pending(struct descriptors *d, struct description *listener, struct error *err);
+
+/* What waits in a unix socket (descriptors_unix_queue.c). */
+#define RIGHTS_MAX 253 /* descriptors in one message: SCM_MAX_FD */
+
+struct unix_message {
+    uint8_t *data;
+    size_t len;
+    int rights[RIGHTS_MAX];
+    size_t rights_count;
+    union socket_address from;
+    socklen_t from_len;
+};
+
+struct unix_queue {
+    struct unix_message *list;
+    size_t count, bytes;
+    bool has_rights;
+};
+
+/* All messages that wait, in their order: `q` owns them. */
+MUST_CHECK int unix_queue_take(
+    struct descriptors *d, const struct description *o, struct unix_queue *q, struct error *err);
+void unix_queue_free(struct unix_queue *q);
+/* Ops that send them from the clone's descriptor `at`. */
+void unix_queue_send(struct descriptors *d, int at, const struct unix_queue *q);
