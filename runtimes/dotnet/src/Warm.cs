@@ -9,8 +9,8 @@ using System.Threading;
 
 namespace Thaw.Runtime;
 
-/// <summary>Compiles, before the snapshot, what each clone would have to compile for its first event. Runs nothing of the
-/// function's.</summary>
+/// <summary>Compiles, before the snapshot, what each clone would have to compile for its first event. Of the function's own
+/// code nothing runs but what its serializer calls on the types of event and answer.</summary>
 internal static class Warm
 {
     /// <summary>All that is not generic in an assembly. AWS_LAMBDA_DOTNET_PREJIT=Never says not to.</summary>
