@@ -86,17 +86,21 @@ static int watch_process(struct env *env, struct error *err)
     return env->exit_watch == NULL ? -1 : 0;
 }
 
-static void kill_process(struct env *env)
+/* All of its processes: its first one alone might not get to die, while those that it left behind take all the time that
+ * its cgroup may have. */
+static void kill_all(struct env *env)
 {
-    if (!env->exited)
-        pidfd_send_signal(env->pidfd, SIGKILL, NULL, 0);
+    if (env->exited)
+        return;
+    pidfd_send_signal(env->pidfd, SIGKILL, NULL, 0);
+    sandbox_kill(env->kit.sandbox);
 }
 
 void env_freeze_done(struct env *env)
 {
     struct error err = {0};
     env->freezing = false;
-    kill_process(env);
+    kill_all(env);
     if (env->exited)
         tell_exit(env);
     else if (env->exit_watch == NULL && watch_process(env, &err) < 0)
@@ -305,7 +309,7 @@ void env_clone_answered(struct warden *w, const struct template_event *event)
     bool killed = env->killed;
     tell_started(env);
     if (killed)
-        kill_process(env);
+        kill_all(env);
 }
 
 /* It did not answer, so the clone may or may not exist, in a sandbox that is thrown away; once more, then. */
@@ -342,7 +346,7 @@ void env_kill(struct warden *w, uint64_t id)
     if (env == NULL)
         return; /* its exit is on its way to the front */
     if (env->state == ENV_RUNNING) {
-        kill_process(env);
+        kill_all(env);
     } else if (env->state == ENV_CLONING) {
         env->killed = true;
     } else {
@@ -360,7 +364,7 @@ void env_free_all(struct warden *w, uint64_t deadline_ns)
             LIST_FOREACH (env, &w->envs[i], in_bucket) {
                 if (env->pid <= 0 || env->exited)
                     continue;
-                kill_process(env);
+                kill_all(env);
                 if (reap)
                     warden_reap_killed(env->pid, "an environment", deadline_ns);
             }

@@ -24,6 +24,7 @@
 #define CGROUP_STALE_WAIT_NS 2000000000u
 #define CGROUP_STALE_POLL_US 2000
 #define CPU_PERIOD_US 100000u
+#define CPU_CORES_MAX 1024u                /* a quota of so many is none */
 #define CPU_FULL_SHARES 1024u              /* v1, for one core's worth of memory */
 #define CPU_FULL_WEIGHT 100u               /* v2 */
 #define PIDS_MAX (LIMIT_FUNCTION_PIDS + 1) /* the sandbox's init is one */
@@ -138,6 +139,16 @@ int cgroups_enter(const struct cgroups *cg, uint64_t id, struct error *err)
         if (write_file(&cg->trees[i], id, "cgroup.procs", 0, err) < 0)
             return -1;
     return 0;
+}
+
+void cgroups_let_die(const struct cgroups *cg, uint64_t id)
+{
+    struct error ignored;
+    const struct cgroup_tree *cpu = tree_of(cg, CGROUP_CPU);
+    if (write_cpu_quota(cpu, id, SANDBOX_FULL_CORE_MB * CPU_CORES_MAX, &ignored) < 0 ||
+        write_file(cpu, id, cpu->v2 ? "cpu.weight" : "cpu.shares", cpu_share(cpu, SANDBOX_FULL_CORE_MB),
+            &ignored) < 0)
+        return; /* then it dies slowly */
 }
 
 bool cgroups_remove(const struct cgroups *cg, uint64_t id)

@@ -39,6 +39,9 @@ void cgroups_close(struct cgroups *cg);                             /* and remov
 /* Folders of one sandbox, by its number. The default limits are set in them. */
 MUST_CHECK int cgroups_make(const struct cgroups *cg, uint64_t id, struct error *err);
 MUST_CHECK int cgroups_enter(const struct cgroups *cg, uint64_t id, struct error *err); /* this process */
+/* No quota and the share of a whole core: a thousand killed processes need processor time to end in, and those that
+ * ran out of it would not get to it for minutes. */
+void cgroups_let_die(const struct cgroups *cg, uint64_t id);
 bool cgroups_remove(
     const struct cgroups *cg, uint64_t id); /* false: something still lives in one, try again */
 MUST_CHECK int cgroups_open_procs(

@@ -24,6 +24,7 @@ struct sandbox {
     int listener_fd, tmp_fd;
     int cgroup_procs_fds[SANDBOX_CGROUP_MAX];
     uint32_t memory_mb, tmp_mb;
+    bool killed;
 };
 
 /* clone3 as a fork, with a pidfd. Returns as fork does. */

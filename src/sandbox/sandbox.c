@@ -240,13 +240,22 @@ int sandbox_code_tree(struct sandbox_host *host, int code_dir_fd, struct error *
     return fd_steal(&tree);
 }
 
+void sandbox_kill(struct sandbox *sb)
+{
+    if (sb->killed)
+        return;
+    sb->killed = true;
+    (void)syscall(SYS_pidfd_send_signal, sb->init_pidfd, SIGKILL, NULL, 0);
+    cgroups_let_die(&sb->host->cgroups, sb->id);
+}
+
 void sandbox_kill_and_free(struct sandbox **sb)
 {
     struct sandbox *dying = *sb;
     if (!dying)
         return;
     *sb = NULL;
-    (void)syscall(SYS_pidfd_send_signal, dying->init_pidfd, SIGKILL, NULL, 0);
+    sandbox_kill(dying);
     close_descriptors(dying);
     dying->next = dying->host->dying;
     dying->host->dying = dying;

@@ -103,6 +103,9 @@ struct sandbox_command {
 MUST_CHECK int sandbox_spawn(
     struct sandbox *sb, const struct sandbox_command *command, pid_t *pid, int *pidfd, struct error *err);
 
+/* Kills everything inside: its init, with which the kernel ends all others, whatever they do and however many they are.
+ * The caller still reaps its own children among them, without which the sandbox cannot end, and frees it. */
+void sandbox_kill(struct sandbox *sb);
 /* Kills everything inside, closes the descriptors and queues the rest for sandbox_host_tick. Never blocks.
  * Sets *sb to NULL; NULL is fine. Read sandbox_oom_killed before. */
 void sandbox_kill_and_free(struct sandbox **sb);
