@@ -33,7 +33,7 @@ static int look(struct template_entry *t, pid_t clone, struct error *err)
 
 static int tell_template(struct template_entry *t, struct error *err)
 {
-    if (working_set_keep_writable(&t->usual, template_pid(t->template), err) < 0)
+    if (working_set_keep_ownable(&t->usual, template_pid(t->template), err) < 0)
         return -1;
     if (t->usual.pages >= WORTH_PAGES && template_own_pages(t->template, &t->usual, err) < 0)
         return -1;

@@ -60,8 +60,43 @@ void working_set_add(struct working_set *set, uint64_t start, uint64_t bytes)
     set->pages += (uint32_t)(bytes / PAGE);
 }
 
+/* Calls `each` for every region of present pages of 4 KiB that belong to no file, in ascending order. */
+static int scan_small_pages(pid_t pid,
+    int (*each)(void *context, int pagemap, const struct region *region, struct error *err), void *context,
+    struct error *err)
+{
+    char path[32];
+    struct region regions[REGIONS];
+    struct scan scan = {.size = sizeof scan,
+        .start = LOWEST,
+        .end = HIGHEST,
+        .regions = (uint64_t)regions,
+        .region_count = REGIONS,
+        .inverted = IS_FILE | IS_HUGE | IS_ZERO_PAGE,
+        .all_of = IS_PRESENT | IS_FILE | IS_HUGE | IS_ZERO_PAGE,
+        .told = IS_PRESENT};
+    snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
+    CLEANUP_FD int pagemap = open(path, O_RDONLY | O_CLOEXEC);
+    if (pagemap < 0)
+        return error_system(err, "cannot open %s", path);
+    for (uint64_t looked_at = 0; scan.start < HIGHEST && looked_at < WORKING_SET_LOOKED_AT_MAX;) {
+        int found = ioctl(pagemap, SCAN_PAGES, &scan);
+        if (found < 0 && (errno == ENOTTY || errno == EINVAL))
+            return error_set(err, ERROR_UNSUPPORTED, "this kernel does not scan page tables");
+        if (found < 0)
+            return error_system(err, "cannot scan the pages of process %d", pid);
+        for (int i = 0; i < found; i++) {
+            if (each(context, pagemap, &regions[i], err) < 0)
+                return -1;
+            looked_at += (regions[i].end - regions[i].start) / PAGE;
+        }
+        scan.start = scan.walk_end;
+    }
+    return 0;
+}
+
 /* Which of the region's pages no other process maps. */
-static int add_exclusive(struct working_set *set, int pagemap, const struct region *region, struct error *err)
+static int add_exclusive(void *set, int pagemap, const struct region *region, struct error *err)
 {
     uint64_t entries[ENTRIES];
     for (uint64_t at = region->start; at < region->end;) {
@@ -80,36 +115,9 @@ static int add_exclusive(struct working_set *set, int pagemap, const struct regi
 
 int working_set_read(struct working_set *set, pid_t clone, struct error *err)
 {
-    char path[32];
-    struct region regions[REGIONS];
-    /* Pages of 4 KiB that belong to no file: a huge one that is still mapped as such was not written to. */
-    struct scan scan = {.size = sizeof scan,
-        .start = LOWEST,
-        .end = HIGHEST,
-        .regions = (uint64_t)regions,
-        .region_count = REGIONS,
-        .inverted = IS_FILE | IS_HUGE | IS_ZERO_PAGE,
-        .all_of = IS_PRESENT | IS_FILE | IS_HUGE | IS_ZERO_PAGE,
-        .told = IS_PRESENT};
+    /* A huge page that is still mapped as such was not written to. */
     *set = (struct working_set){0};
-    snprintf(path, sizeof path, "/proc/%d/pagemap", clone);
-    CLEANUP_FD int pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0)
-        return error_system(err, "cannot open %s", path);
-    for (uint64_t looked_at = 0; scan.start < HIGHEST && looked_at < WORKING_SET_LOOKED_AT_MAX;) {
-        int found = ioctl(pagemap, SCAN_PAGES, &scan);
-        if (found < 0 && (errno == ENOTTY || errno == EINVAL))
-            return error_set(err, ERROR_UNSUPPORTED, "this kernel does not scan page tables");
-        if (found < 0)
-            return error_system(err, "cannot scan the pages of process %d", clone);
-        for (int i = 0; i < found; i++) {
-            if (add_exclusive(set, pagemap, &regions[i], err) < 0)
-                return -1;
-            looked_at += (regions[i].end - regions[i].start) / PAGE;
-        }
-        scan.start = scan.walk_end;
-    }
-    return 0;
+    return scan_small_pages(clone, add_exclusive, set, err);
 }
 
 /* What of [start, end) is in the set goes to `out`. `*at` is the first range that may matter, as both ascend. */
@@ -136,7 +144,7 @@ void working_set_intersect(struct working_set *set, const struct working_set *ot
     *set = common;
 }
 
-int working_set_keep_writable(struct working_set *set, pid_t template_pid, struct error *err)
+static int keep_writable(struct working_set *set, pid_t template_pid, struct error *err)
 {
     struct working_set kept = {0};
     char path[32], line[512];
@@ -156,4 +164,30 @@ int working_set_keep_writable(struct working_set *set, pid_t template_pid, struc
     working_set_free(set);
     *set = kept;
     return 0;
+}
+
+struct narrowing {
+    const struct working_set *set;
+    struct working_set kept;
+    uint32_t at;
+};
+
+static int add_small(void *context, int pagemap, const struct region *region, struct error *err)
+{
+    struct narrowing *n = context;
+    (void)pagemap;
+    (void)err;
+    add_common(&n->kept, n->set, &n->at, region->start, region->end);
+    return 0;
+}
+
+int working_set_keep_ownable(struct working_set *set, pid_t template_pid, struct error *err)
+{
+    if (keep_writable(set, template_pid, err) < 0)
+        return -1;
+    struct narrowing small = {.set = set};
+    int result = scan_small_pages(template_pid, add_small, &small, err);
+    working_set_free(set);
+    *set = small.kept;
+    return result;
 }

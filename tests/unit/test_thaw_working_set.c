@@ -106,7 +106,7 @@ static void a_clones_own_pages_are_those_it_wrote_to(void **state)
     assert_range(&own, 0, (uint64_t)memory + 3 * PAGE, PAGE);
     assert_range(&own, 1, (uint64_t)memory + 5 * PAGE, PAGE);
     assert_int_equal(mprotect(memory + 5 * PAGE, PAGE, PROT_READ), 0);
-    assert_int_equal(working_set_keep_writable(&own, getpid(), &err), 0);
+    assert_int_equal(working_set_keep_ownable(&own, getpid(), &err), 0);
     assert_int_equal(own.count, 1);
     assert_range(&own, 0, (uint64_t)memory + 3 * PAGE, PAGE);
     kill(clone, SIGKILL);

@@ -30,7 +30,6 @@
 #define CLOCK_MONOTONIC_ID 1
 #define POLL_IN 1
 #define ADVICE_DONT_NEED 4
-#define ADVICE_COLD 20
 #define ADVICE_COLLAPSE 25
 #define HUGE_BYTES (2ull << 20)
 #define HUGE_BYTES_AT_ONCE (64 * HUGE_BYTES)
@@ -508,14 +507,12 @@ static void follow_advice(struct blob_control *control, uint32_t *done)
 }
 
 /* Pages that are pinned for a device are never shared with a child: the fork copies them. So the pages that every
- * clone writes to are pinned, for a device that is never used. A huge page is pinned as a whole, so it is split
- * first: by this advice when it is the template's alone, and by the pinning when a clone maps it too. */
+ * clone writes to are pinned, for a device that is never used. There are no huge ones among them: a huge page is
+ * pinned, and so copied, as a whole. */
 static void own_ranges(const struct blob_control *control, uint32_t count)
 {
     if (control->ring_fd < 0)
         return; /* this kernel offers none, or not to us */
-    for (uint32_t i = 0; i < count; i++)
-        call3(__NR_madvise, control->ranges[i].start, control->ranges[i].bytes, ADVICE_COLD);
     call4(__NR_io_uring_register, control->ring_fd, RING_REGISTER_BUFFERS, control->ranges, count);
     call3(__NR_madvise, control->ranges, BLOB_RANGES_MAX * sizeof(struct blob_range), ADVICE_DONT_NEED);
 }
