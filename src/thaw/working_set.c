@@ -13,6 +13,8 @@
 #define PAGE 4096ull
 #define LOWEST 0x10000ull
 #define HIGHEST 0x7ffffffff000ull
+#define HUGE_PAGE (512 * PAGE)
+#define HUGE_WORTH_PAGES 256 /* of the 512 that a fork then copies, for half the cost of a fault each */
 #define REGIONS 256
 #define ENTRIES 512
 
@@ -60,21 +62,23 @@ void working_set_add(struct working_set *set, uint64_t start, uint64_t bytes)
     set->pages += (uint32_t)(bytes / PAGE);
 }
 
-/* Calls `each` for every region of present pages of 4 KiB that belong to no file, in ascending order. */
-static int scan_small_pages(pid_t pid,
-    int (*each)(void *context, int pagemap, const struct region *region, struct error *err), void *context,
-    struct error *err)
+typedef int (*region_function)(void *context, int pagemap, const struct region *region, struct error *err);
+
+/* Calls `each` for every region of present pages that belong to no file, in ascending order: those of 4 KiB and, when
+ * they are wanted too, huge ones, apart (categories). */
+static int scan_pages(pid_t pid, bool huge, region_function each, void *context, struct error *err)
 {
     char path[32];
     struct region regions[REGIONS];
+    uint64_t without = IS_FILE | IS_ZERO_PAGE | (huge ? 0 : IS_HUGE);
     struct scan scan = {.size = sizeof scan,
         .start = LOWEST,
         .end = HIGHEST,
         .regions = (uint64_t)regions,
         .region_count = REGIONS,
-        .inverted = IS_FILE | IS_HUGE | IS_ZERO_PAGE,
-        .all_of = IS_PRESENT | IS_FILE | IS_HUGE | IS_ZERO_PAGE,
-        .told = IS_PRESENT};
+        .inverted = without,
+        .all_of = IS_PRESENT | without,
+        .told = IS_PRESENT | IS_HUGE};
     snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
     CLEANUP_FD int pagemap = open(path, O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
@@ -88,7 +92,8 @@ static int scan_small_pages(pid_t pid,
         for (int i = 0; i < found; i++) {
             if (each(context, pagemap, &regions[i], err) < 0)
                 return -1;
-            looked_at += (regions[i].end - regions[i].start) / PAGE;
+            uint64_t page = regions[i].categories & IS_HUGE ? HUGE_PAGE : PAGE;
+            looked_at += (regions[i].end - regions[i].start) / page;
         }
         scan.start = scan.walk_end;
     }
@@ -117,7 +122,7 @@ int working_set_read(struct working_set *set, pid_t clone, struct error *err)
 {
     /* A huge page that is still mapped as such was not written to. */
     *set = (struct working_set){0};
-    return scan_small_pages(clone, add_exclusive, set, err);
+    return scan_pages(clone, false, add_exclusive, set, err);
 }
 
 /* What of [start, end) is in the set goes to `out`. `*at` is the first range that may matter, as both ascend. */
@@ -172,12 +177,27 @@ struct narrowing {
     uint32_t at;
 };
 
-static int add_small(void *context, int pagemap, const struct region *region, struct error *err)
+/* A huge page is pinned, and so copied, as a whole: worth it when most of it is written to. */
+static void add_if_dense(struct narrowing *n, uint64_t start)
+{
+    struct working_set inside = {0};
+    uint32_t at = n->at;
+    add_common(&inside, n->set, &at, start, start + HUGE_PAGE);
+    if (inside.pages >= HUGE_WORTH_PAGES)
+        add_common(&n->kept, n->set, &n->at, start, start + HUGE_PAGE);
+    working_set_free(&inside);
+}
+
+static int add_ownable(void *context, int pagemap, const struct region *region, struct error *err)
 {
     struct narrowing *n = context;
     (void)pagemap;
     (void)err;
-    add_common(&n->kept, n->set, &n->at, region->start, region->end);
+    if (!(region->categories & IS_HUGE))
+        add_common(&n->kept, n->set, &n->at, region->start, region->end);
+    else
+        for (uint64_t start = region->start; start < region->end; start += HUGE_PAGE)
+            add_if_dense(n, start);
     return 0;
 }
 
@@ -185,9 +205,9 @@ int working_set_keep_ownable(struct working_set *set, pid_t template_pid, struct
 {
     if (keep_writable(set, template_pid, err) < 0)
         return -1;
-    struct narrowing small = {.set = set};
-    int result = scan_small_pages(template_pid, add_small, &small, err);
+    struct narrowing ownable = {.set = set};
+    int result = scan_pages(template_pid, true, add_ownable, &ownable, err);
     working_set_free(set);
-    *set = small.kept;
+    *set = ownable.kept;
     return result;
 }

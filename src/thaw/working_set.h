@@ -33,6 +33,6 @@ void working_set_add(struct working_set *set, uint64_t start, uint64_t bytes);
 MUST_CHECK int working_set_read(struct working_set *set, pid_t clone, struct error *err);
 /* What is in both. */
 void working_set_intersect(struct working_set *set, const struct working_set *other);
-/* Only what lies in private and writable mappings of the template, in pages of 4 KiB: a huge page of its would be copied
- * whole. */
+/* Only what lies in private and writable mappings of the template, in pages of 4 KiB, or in huge ones
+ * of which most is in the set, as they are copied whole. */
 MUST_CHECK int working_set_keep_ownable(struct working_set *set, pid_t template_pid, struct error *err);

@@ -507,8 +507,7 @@ static void follow_advice(struct blob_control *control, uint32_t *done)
 }
 
 /* Pages that are pinned for a device are never shared with a child: the fork copies them. So the pages that every
- * clone writes to are pinned, for a device that is never used. There are no huge ones among them: a huge page is
- * pinned, and so copied, as a whole. */
+ * clone writes to are pinned, for a device that is never used. (Of a huge page all is pinned, and so copied.) */
 static void own_ranges(const struct blob_control *control, uint32_t count)
 {
     if (control->ring_fd < 0)
