@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,10 +28,10 @@
 #define TASK_ROOT "/var/task/"
 
 struct front_prime {
-    json_t *events;      /* an array; NULL when there is nothing to prime with */
-    size_t next;         /* of the events: the one to be delivered */
-    bool running;        /* the one before it is being handled */
-    char request_id[37]; /* of that one */
+    json_t *events;                     /* an array; NULL when there is nothing to prime with */
+    size_t next;                        /* of the events: the one to be delivered */
+    bool running;                       /* the one before it is being handled */
+    char request_id[LAMBDA_REQUEST_ID]; /* of that one */
     uint64_t began_ns, spent_ns;
 };
 
@@ -127,25 +126,14 @@ static int load(struct front_env *env)
 
 /* ---- events ---- */
 
-static void make_request_id(char out[37])
-{
-    uint8_t random[16];
-    char hex[2 * sizeof random + 1];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        abort(); /* so few bytes always come whole once the kernel's pool is ready */
-    random[6] = (uint8_t)(0x40 | (random[6] & 0x0f));
-    random[8] = (uint8_t)(0x80 | (random[8] & 0x3f));
-    hex_encode(hex, random, sizeof random);
-    snprintf(out, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
-}
-
 static void deliver(struct front_env *env, const char *payload)
 {
     struct front_prime *prime = env->prime;
     const struct catalog_function *function = env->version->function;
     uint64_t now_ms = clock_wall_ms(), timeout_s = function->config.timeout_s;
-    char trace_id[80];
-    make_request_id(prime->request_id);
+    char trace_id[LAMBDA_TRACE_ID_BYTES];
+    lambda_make_request_id(prime->request_id);
+    lambda_make_trace_id(trace_id);
     snprintf(trace_id, sizeof trace_id, "Root=1-%08x-%.8s%.4s%.12s;Sampled=0", (unsigned)(now_ms / 1000),
         prime->request_id, prime->request_id + 9, prime->request_id + 24);
     front_env_drain_log(env);

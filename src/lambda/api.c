@@ -174,7 +174,7 @@ static struct call *call_new(struct lambda_api *api, struct http_exchange *excha
     call->api = api;
     call->exchange = exchange;
     call->references = 1;
-    uuid_make(call->request_id);
+    lambda_make_request_id(call->request_id);
     http_set_user(exchange, call);
     return call;
 }

@@ -19,7 +19,7 @@ static void random_hex(char *out, size_t bytes)
     hex_encode(out, pool + left, bytes);
 }
 
-void uuid_make(char out[LAMBDA_REQUEST_ID])
+void lambda_make_request_id(char out[LAMBDA_REQUEST_ID])
 {
     char hex[33];
     random_hex(hex, 16);
@@ -28,7 +28,7 @@ void uuid_make(char out[LAMBDA_REQUEST_ID])
     snprintf(out, LAMBDA_REQUEST_ID, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
 }
 
-void trace_id_make(char out[LAMBDA_TRACE_ID_BYTES])
+void lambda_make_trace_id(char out[LAMBDA_TRACE_ID_BYTES])
 {
     char root[25], parent[17];
     random_hex(root, 12);

@@ -7,14 +7,12 @@
 #include <jansson.h>
 #include <sys/types.h>
 
-#define LAMBDA_REQUEST_ID 37
 #define LAMBDA_SEGMENTS 8 /* parts of a path */
 #define LAMBDA_SMALL_BODY_BYTES \
     (1024 * 1024)                        /* a request without code and payload; also JSON beside code \
                                           */
 #define LAMBDA_JSON_DEPTH 1000           /* nesting of an invocation's payload */
 #define LAMBDA_CLIENT_CONTEXT_BYTES 3583 /* in base64 */
-#define LAMBDA_TRACE_ID_BYTES 256
 #define LAMBDA_TAGS_MAX 50
 #define LAMBDA_MAX_ITEMS 10000 /* what a client may ask a list for */
 #define LAMBDA_PAGE_MAX 1000   /* what one reply holds */
@@ -59,10 +57,6 @@ struct call *call_ref(struct call *call);
 void call_unref(struct call *call);
 /* Who answers with headers of its own takes the exchange out of the call; NULL when the client left. */
 struct http_exchange *call_take_exchange(struct call *call);
-
-/* ids.c */
-void uuid_make(char out[LAMBDA_REQUEST_ID]);
-void trace_id_make(char out[LAMBDA_TRACE_ID_BYTES]);
 
 /* reply.c. Each answers the exchange, if it is still there. */
 void reply_json(struct call *call, unsigned status, json_t *body); /* takes the body over */

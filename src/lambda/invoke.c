@@ -188,7 +188,7 @@ static void read_trace_id(struct call *call, char out[LAMBDA_TRACE_ID_BYTES])
     if (given != NULL && *given != '\0' && strlen(given) < LAMBDA_TRACE_ID_BYTES)
         snprintf(out, LAMBDA_TRACE_ID_BYTES, "%s", given);
     else
-        trace_id_make(out);
+        lambda_make_trace_id(out);
 }
 
 static void invoke_now(struct call *call, const struct name_parts *target,

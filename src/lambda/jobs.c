@@ -337,7 +337,7 @@ void job_submit(struct lambda_api *api, struct job *job)
         return;
     }
     char id[LAMBDA_REQUEST_ID];
-    uuid_make(id);
+    lambda_make_request_id(id);
     snprintf(job->temp, sizeof job->temp, "tmp-%.35s", id);
     *at = job;
     start_waiting(api);
@@ -384,7 +384,7 @@ static bool hide_code(struct lambda_api *api, const char *code_id, char hidden[P
 {
     char id[LAMBDA_REQUEST_ID];
     CLEANUP_FREE char *zip = xasprintf("%s.zip", code_id);
-    uuid_make(id);
+    lambda_make_request_id(id);
     snprintf(hidden, PACKAGE_TEMP_NAME, "gone-%.34s", id);
     bool renamed = renameat(api->code_fd, code_id, api->code_fd, hidden) == 0;
     unlinkat(api->code_fd, zip, 0);

@@ -38,3 +38,9 @@ size_t lambda_body_limit(void *api, const struct http_exchange *exchange);
 void lambda_too_large(void *api, struct http_exchange *exchange);
 void lambda_handle(void *api, struct http_exchange *exchange);
 void lambda_done(void *api, struct http_exchange *exchange, bool replied);
+
+/* Names for invocations that the caller makes up itself: a request id, and a trace header that is not sampled. */
+#define LAMBDA_REQUEST_ID 37
+#define LAMBDA_TRACE_ID_BYTES 256
+void lambda_make_request_id(char out[LAMBDA_REQUEST_ID]);
+void lambda_make_trace_id(char out[LAMBDA_TRACE_ID_BYTES]);
