@@ -80,3 +80,15 @@ void test_wait_blocked(pid_t tid, long number)
         usleep(1000);
     }
 }
+
+int test_refusal(int argc, char **argv, const struct test_maker *makers, size_t count)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    int result = -1;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(what, makers[i].name) == 0)
+            result = makers[i].make();
+    CHECK(result >= 0);
+    test_freeze_point();
+    return 0;
+}

@@ -24,6 +24,14 @@ void test_barrier(void);
 /* The same; and it fails the test when two clones bring the same bytes (at most 64). */
 void test_unique(const void *bytes, size_t len);
 
+/* The main function of a program that makes the one thing that its first argument names, which must refuse the freeze.
+ * `make` returns a negative number when it could not. */
+struct test_maker {
+    const char *name;
+    int (*make)(void);
+};
+int test_refusal(int argc, char **argv, const struct test_maker *makers, size_t count);
+
 /* Until thread `tid` of this process sleeps in system call `number` (-1: any). */
 void test_wait_blocked(pid_t tid, long number);
 pid_t test_gettid(void);

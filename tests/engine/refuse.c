@@ -204,10 +204,7 @@ static int open_namespace(void)
     return open("/proc/self/ns/pid", O_RDONLY);
 }
 
-static const struct {
-    const char *name;
-    int (*make)(void);
-} makers[] = {
+static const struct test_maker makers[] = {
     {"io_uring", open_io_uring},
     {"lock-on-code", lock_code},
     {"lease", take_lease},
@@ -232,12 +229,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    const char *what = argc > 1 ? argv[1] : "";
-    int result = -1;
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
-        if (strcmp(what, makers[i].name) == 0)
-            result = makers[i].make();
-    CHECK(result >= 0);
-    test_freeze_point();
-    return 0;
+    return test_refusal(argc, argv, makers, sizeof makers / sizeof *makers);
 }

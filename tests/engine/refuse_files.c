@@ -142,10 +142,7 @@ static int number_high(void)
     return dup2(0, (int)limit.rlim_cur - 1);
 }
 
-static const struct {
-    const char *name;
-    int (*make)(void);
-} makers[] = {
+static const struct test_maker makers[] = {
     {"deleted-folder", open_deleted_folder},
     {"deleted-fifo", open_deleted_fifo},
     {"deleted-path", open_deleted_path},
@@ -164,12 +161,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    const char *what = argc > 1 ? argv[1] : "";
-    int result = -1;
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
-        if (strcmp(what, makers[i].name) == 0)
-            result = makers[i].make();
-    CHECK(result >= 0);
-    test_freeze_point();
-    return 0;
+    return test_refusal(argc, argv, makers, sizeof makers / sizeof *makers);
 }

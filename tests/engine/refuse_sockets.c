@@ -182,10 +182,7 @@ static int lose_end(void)
     return close(pair[0]) == 0 ? pair[1] : -1;
 }
 
-static const struct {
-    const char *name;
-    int (*make)(void);
-} makers[] = {
+static const struct test_maker makers[] = {
     {"urgent", wait_urgent},
     {"urgent-unix", wait_urgent_unix},
     {"filter", attach_filter},
@@ -210,12 +207,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    const char *what = argc > 1 ? argv[1] : "";
-    int result = -1;
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
-        if (strcmp(what, makers[i].name) == 0)
-            result = makers[i].make();
-    CHECK(result >= 0);
-    test_freeze_point();
-    return 0;
+    return test_refusal(argc, argv, makers, sizeof makers / sizeof *makers);
 }

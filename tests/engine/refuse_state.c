@@ -207,10 +207,7 @@ static int number_timers(void)
     return 0;
 }
 
-static const struct {
-    const char *name;
-    int (*make)(void);
-} makers[] = {
+static const struct test_maker makers[] = {
     {"huge-memory", map_huge},
     {"huge-memfd", map_huge_memfd},
     {"served-memory", serve_faults},
@@ -235,12 +232,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    const char *what = argc > 1 ? argv[1] : "";
-    int result = -1;
-    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
-        if (strcmp(what, makers[i].name) == 0)
-            result = makers[i].make();
-    CHECK(result >= 0);
-    test_freeze_point();
-    return 0;
+    return test_refusal(argc, argv, makers, sizeof makers / sizeof *makers);
 }
