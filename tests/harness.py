@@ -341,29 +341,27 @@ class Function:
     def __init__(self, daemon, client, name):
         self.daemon, self.client, self.name = daemon, client, name
 
-    def publish(self):
-        """Publish a version, wait until it is usable, return its number."""
+    def _publish(self):
+        """Publish a version and wait until it is no longer Pending: its configuration."""
         version = self.client.publish_version(FunctionName=self.name)["Version"]
 
         def settled():
             answer = self.client.get_function_configuration(FunctionName=self.name, Qualifier=version)
             return answer if answer["State"] != "Pending" else None
 
-        answer = wait_until(settled, f"{self.name}:{version} to be no longer Pending")
+        return wait_until(settled, f"{self.name}:{version} to be no longer Pending")
+
+    def publish(self):
+        """Publish a version, wait until it is usable, return its number."""
+        answer = self._publish()
         assert answer["State"] == "Active", answer
         if answer["SnapStart"]["ApplyOn"] == "PublishedVersions":
             assert answer["SnapStart"]["OptimizationStatus"] == "On", answer
-        return version
+        return answer["Version"]
 
     def fail_to_publish(self):
         """Publish a version that must become Failed; return why."""
-        version = self.client.publish_version(FunctionName=self.name)["Version"]
-
-        def settled():
-            answer = self.client.get_function_configuration(FunctionName=self.name, Qualifier=version)
-            return answer if answer["State"] != "Pending" else None
-
-        answer = wait_until(settled, f"{self.name}:{version} to fail")
+        answer = self._publish()
         assert answer["State"] == "Failed", answer
         return answer["StateReason"]
 

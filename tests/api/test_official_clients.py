@@ -45,18 +45,6 @@ def at_once(function, version, count):
         return list(pool.map(lambda _: function.call(event, version), range(count)))
 
 
-def fail_to_publish(function):
-    version = function.client.publish_version(FunctionName=function.name)["Version"]
-
-    def settled():
-        answer = function.client.get_function_configuration(FunctionName=function.name, Qualifier=version)
-        return answer if answer["State"] != "Pending" else None
-
-    answer = harness.wait_until(settled, "the version to fail")
-    assert answer["State"] == "Failed", answer
-    return answer["StateReason"]
-
-
 # Without a snapshot
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -180,7 +168,7 @@ def test_frozen_in_the_midst_of_work(make, client):
 @pytest.mark.parametrize("client", HOOKED)
 def test_a_hook_that_fails_before(make, client):
     function = make(client, snap_start=True, Environment={"FAIL": "before 1"})
-    error = json.loads(fail_to_publish(function))
+    error = json.loads(function.fail_to_publish())
     assert (error["errorMessage"], error["errorType"]) == HOOK_ERRORS[client][0]
 
 

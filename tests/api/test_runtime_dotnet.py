@@ -73,18 +73,6 @@ def make(make_function, package):
     return make
 
 
-def fail_to_publish(function):
-    version = function.client.publish_version(FunctionName=function.name)["Version"]
-
-    def settled():
-        answer = function.client.get_function_configuration(FunctionName=function.name, Qualifier=version)
-        return answer if answer["State"] != "Pending" else None
-
-    answer = harness.wait_until(settled, "the version to fail")
-    assert answer["State"] == "Failed", answer
-    return answer["StateReason"]
-
-
 # Handler forms
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -249,7 +237,7 @@ def test_hooks_and_their_order(make):
 
 def test_a_hook_that_fails_before(make):
     function = make("Hooks.Handle", snap_start=True, Environment={"FAIL": "before first"})
-    reason = fail_to_publish(function)
+    reason = function.fail_to_publish()
     assert "InvalidOperationException" in reason and "the hook failed" in reason
 
 
