@@ -212,3 +212,18 @@ ssize_t fd_recv_message(
     return error_set(
         err, ERROR_INVALID, "a message is longer than %zu bytes or carries too many descriptors", size);
 }
+
+int fd_await_exec(int status_fd, struct error *err)
+{
+    struct error outcome;
+    ssize_t len;
+    while ((len = read(status_fd, &outcome, sizeof outcome)) < 0 && errno == EINTR)
+        ;
+    if (len == 0)
+        return 0;
+    if (len != sizeof outcome)
+        return error_set(err, ERROR_INTERNAL, "the outcome of a start was half told");
+    if (err)
+        *err = outcome;
+    return -1;
+}

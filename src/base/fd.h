@@ -34,3 +34,7 @@ MUST_CHECK int fd_send_message(
  * ERROR_BUSY when the socket is non-blocking and has nothing. */
 MUST_CHECK ssize_t fd_recv_message(
     int sock, void *data, size_t size, int fds[FD_MESSAGE_MAX], size_t *fd_count, struct error *err);
+
+/* Waits for the end of a close-on-exec pipe that a child holds until its exec: 0 when that succeeded, as the pipe then ends
+ * without a word; -1 with the struct error that the child wrote when it did not. */
+MUST_CHECK int fd_await_exec(int status_fd, struct error *err);

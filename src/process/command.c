@@ -69,21 +69,6 @@ _Noreturn static void run_child(
     _exit(fd_write_all(status_fd, &outcome, sizeof outcome, NULL) < 0 ? 126 : 127);
 }
 
-/* The status pipe ends without a word when exec succeeds. */
-static int await_exec(int status_fd, struct error *err)
-{
-    struct error outcome;
-    ssize_t len;
-    while ((len = read(status_fd, &outcome, sizeof outcome)) < 0 && errno == EINTR)
-        ;
-    if (len == 0)
-        return 0;
-    if (len != sizeof outcome)
-        return error_set(err, ERROR_INTERNAL, "a command's start was half told");
-    *err = outcome;
-    return -1;
-}
-
 static int make_pipes(struct command *c, int theirs[3], struct error *err)
 {
     for (int i = 0; i < 3; i++) {
@@ -113,7 +98,7 @@ static int spawn(struct command *c, char *const *argv, const int theirs[3], stru
     fd_close(&to_parent);
     if (c->pid < 0)
         return c->pid = 0, -1;
-    return await_exec(from_child, err);
+    return fd_await_exec(from_child, err);
 }
 
 int command_start(

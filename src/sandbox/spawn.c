@@ -148,22 +148,6 @@ static pid_t fork_into(const struct sandbox *sb, int *pidfd, struct error *err)
     return -1;
 }
 
-/* The status pipe ends without a word when execve succeeds. */
-static int await_exec(int status_fd, struct error *err)
-{
-    struct error outcome;
-    ssize_t len;
-    while ((len = read(status_fd, &outcome, sizeof outcome)) < 0 && errno == EINTR)
-        ;
-    if (len == 0)
-        return 0;
-    if (len != sizeof outcome)
-        return error_set(err, ERROR_INTERNAL, "a half-told outcome of a cold start");
-    if (err)
-        *err = outcome;
-    return -1;
-}
-
 int sandbox_spawn(
     struct sandbox *sb, const struct sandbox_command *command, pid_t *pid, int *pidfd, struct error *err)
 {
@@ -182,7 +166,7 @@ int sandbox_spawn(
     fd_close(&to_parent);
     if (child < 0)
         return -1;
-    if (await_exec(from_child, err) < 0) {
+    if (fd_await_exec(from_child, err) < 0) {
         reap(child_pidfd);
         return -1;
     }
