@@ -1,3 +1,4 @@
+#include "base/fault.h"
 #include "catalog/internal.h"
 
 #include <errno.h>
@@ -170,8 +171,12 @@ int db_begin(struct catalog *catalog, struct error *err)
 
 int db_end(struct catalog *catalog, int result, struct error *err)
 {
+    if (result == 0 && fault_fails("catalog.commit"))
+        result = error_system(err, "%s cannot be written", catalog->path);
     if (result == 0)
         result = db_run(catalog, "COMMIT", err, "");
+    if (result == 0)
+        fault_point("catalog.committed");
     if (result != 0 && !sqlite3_get_autocommit(catalog->db))
         sqlite3_exec(catalog->db, "ROLLBACK", NULL, NULL, NULL); /* the first error is the one to tell */
     return result;

@@ -1,11 +1,22 @@
 /* thawd: the function server. One binary, two roles. */
+#include "base/fault.h"
 #include "daemon/role.h"
+
+#include <stdio.h>
 
 int main(int argc, char **argv)
 {
     struct role_options options;
+    struct error err = {0};
+    const char *armed;
     int status = role_parse_options(&options, argc, argv);
     if (status >= 0)
         return status;
+    if (fault_open(&armed, &err) < 0) {
+        fprintf(stderr, "thawd: %s\n", err.text);
+        return 2;
+    }
+    if (armed != NULL && !options.front)
+        fprintf(stderr, "thawd: a test has armed the fault point %s\n", armed);
     return options.front ? role_run_front(&options) : role_run_warden(&options, argv);
 }

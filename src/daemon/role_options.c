@@ -1,4 +1,5 @@
 /* The command line. */
+#include "base/fault.h"
 #include "daemon/role.h"
 
 #include <arpa/inet.h>
@@ -52,6 +53,7 @@ enum option_code {
     OPTION_ACCOUNT_ID,
     OPTION_LOG_LEVEL,
     OPTION_ROLE,
+    OPTION_LIST_FAULT_POINTS,
     OPTION_HELP,
     OPTION_VERSION,
 };
@@ -71,6 +73,7 @@ static const struct option OPTIONS[] = {
     {"account-id", required_argument, NULL, OPTION_ACCOUNT_ID},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"role", required_argument, NULL, OPTION_ROLE},
+    {"list-fault-points", no_argument, NULL, OPTION_LIST_FAULT_POINTS},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
     {NULL, 0, NULL, 0},
@@ -230,6 +233,9 @@ static int take_option(struct role_options *o, int code)
     case OPTION_ROLE:
         o->front = strcmp(optarg, "front") == 0;
         return o->front ? -1 : complain("--role is for thawd itself; there is no role", optarg);
+    case OPTION_LIST_FAULT_POINTS:
+        fault_list(stdout);
+        return 0;
     case OPTION_HELP:
         fputs(USAGE, stdout);
         return 0;
