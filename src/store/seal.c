@@ -44,7 +44,7 @@ void seal_master_init(struct seal_master *master, const uint8_t key[SEAL_KEY_BYT
     OPENSSL_cleanse(text, sizeof text);
 }
 
-static int new_cipher(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], struct error *err)
+int seal_cipher_new(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], struct error *err)
 {
     *out = EVP_CIPHER_CTX_new();
     /* The direction is chosen anew with every nonce; the key schedule of GCM is the same for both. */
@@ -55,13 +55,8 @@ static int new_cipher(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], s
     return error_set(err, ERROR_INTERNAL, "libcrypto refuses AES-256-GCM");
 }
 
-struct sealed_piece {
-    const uint8_t *nonce, *associated, *in;
-    size_t associated_len, len;
-    uint8_t *out;
-};
-
-static int encrypt(EVP_CIPHER_CTX *cipher, const struct sealed_piece *p, uint8_t *tag, struct error *err)
+int seal_encrypt(
+    EVP_CIPHER_CTX *cipher, const struct sealed_piece *p, uint8_t tag[SEAL_TAG_BYTES], struct error *err)
 {
     int n;
     if (EVP_CipherInit_ex(cipher, NULL, NULL, NULL, p->nonce, 1) == 1 &&
@@ -73,8 +68,7 @@ static int encrypt(EVP_CIPHER_CTX *cipher, const struct sealed_piece *p, uint8_t
     return error_set(err, ERROR_INTERNAL, "libcrypto cannot encrypt %zu bytes", p->len);
 }
 
-/* False when the tag does not fit. */
-static bool decrypt(EVP_CIPHER_CTX *cipher, const struct sealed_piece *p, const uint8_t *tag)
+bool seal_decrypt(EVP_CIPHER_CTX *cipher, const struct sealed_piece *p, const uint8_t tag[SEAL_TAG_BYTES])
 {
     int n;
     uint8_t expected[SEAL_TAG_BYTES], nothing[1];
@@ -91,7 +85,7 @@ int sealer_init(struct sealer *sealer, const uint8_t key[SEAL_KEY_BYTES],
 {
     *sealer = (struct sealer){.kind = kind};
     memcpy(sealer->snapshot_id, snapshot_id, SEAL_ID_BYTES);
-    return new_cipher(&sealer->cipher, key, err);
+    return seal_cipher_new(&sealer->cipher, key, err);
 }
 
 void sealer_free(struct sealer *sealer)
@@ -135,7 +129,7 @@ int seal_segment(
         .nonce = nonce, .associated = associated, .in = plain, .len = len, .out = out};
     piece.associated_len = sizeof associated;
     sealer->index++;
-    return encrypt(sealer->cipher, &piece, out + len, err);
+    return seal_encrypt(sealer->cipher, &piece, out + len, err);
 }
 
 int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_len, bool last, uint8_t *out,
@@ -149,7 +143,7 @@ int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_l
     struct sealed_piece piece = {
         .nonce = nonce, .associated = associated, .in = sealed, .len = len, .out = out};
     piece.associated_len = sizeof associated;
-    if (!decrypt(sealer->cipher, &piece, sealed + len))
+    if (!seal_decrypt(sealer->cipher, &piece, sealed + len))
         return error_set(err, ERROR_CORRUPT, "segment %lu%s is not what was written", sealer->index,
             last ? " (the last)" : "");
     sealer->index++;
@@ -175,14 +169,14 @@ int seal_header_write(uint8_t header[SEAL_HEADER_BYTES], const struct seal_maste
     if (random_fill(header + AT_WRAP_NONCE, SEAL_NONCE_BYTES, err) < 0)
         return -1;
     EVP_CIPHER_CTX *cipher;
-    if (new_cipher(&cipher, master->key, err) < 0)
+    if (seal_cipher_new(&cipher, master->key, err) < 0)
         return -1;
     struct sealed_piece piece = {
         .nonce = header + AT_WRAP_NONCE, .associated = header, .associated_len = AT_KEY_ID};
     piece.in = data_key;
     piece.len = SEAL_KEY_BYTES;
     piece.out = header + AT_WRAPPED_KEY;
-    int result = encrypt(cipher, &piece, header + AT_WRAP_TAG, err);
+    int result = seal_encrypt(cipher, &piece, header + AT_WRAP_TAG, err);
     EVP_CIPHER_CTX_free(cipher);
     return result;
 }
@@ -214,14 +208,14 @@ int seal_header_read(const uint8_t header[SEAL_HEADER_BYTES], const struct seal_
     if (check_header_fields(header, snapshot_id, kind, err) < 0)
         return -1;
     EVP_CIPHER_CTX *cipher;
-    if (new_cipher(&cipher, master->key, err) < 0)
+    if (seal_cipher_new(&cipher, master->key, err) < 0)
         return -1;
     struct sealed_piece piece = {
         .nonce = header + AT_WRAP_NONCE, .associated = header, .associated_len = AT_KEY_ID};
     piece.in = header + AT_WRAPPED_KEY;
     piece.len = SEAL_KEY_BYTES;
     piece.out = data_key;
-    bool unwrapped = decrypt(cipher, &piece, header + AT_WRAP_TAG);
+    bool unwrapped = seal_decrypt(cipher, &piece, header + AT_WRAP_TAG);
     EVP_CIPHER_CTX_free(cipher);
     bool same_key = memcmp(header + AT_KEY_ID, master->key_id, SEAL_ID_BYTES) == 0;
     if (unwrapped && same_key)

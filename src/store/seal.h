@@ -36,6 +36,20 @@ struct seal_master {
 };
 void seal_master_init(struct seal_master *master, const uint8_t key[SEAL_KEY_BYTES]);
 
+/* AES-256-GCM with a nonce of the caller's: what everything that is sealed is made of. */
+struct sealed_piece {
+    const uint8_t *nonce, *associated, *in;
+    size_t associated_len, len;
+    uint8_t *out; /* takes len bytes */
+};
+/* *out is for EVP_CIPHER_CTX_free, which wipes the key. One cipher serves both directions and any number of nonces. */
+MUST_CHECK int seal_cipher_new(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], struct error *err);
+MUST_CHECK int seal_encrypt(
+    EVP_CIPHER_CTX *cipher, const struct sealed_piece *piece, uint8_t tag[SEAL_TAG_BYTES], struct error *err);
+/* False when the tag does not fit: what is in `out` then must not be used. */
+MUST_CHECK bool seal_decrypt(
+    EVP_CIPHER_CTX *cipher, const struct sealed_piece *piece, const uint8_t tag[SEAL_TAG_BYTES]);
+
 /* One file's cipher, for writing or for reading; segments go in order. Start from {0}. */
 struct sealer {
     EVP_CIPHER_CTX *cipher;
