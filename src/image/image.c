@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define MANIFEST_MAGIC 0x4e53574148543101u /* "\x01" "1THAWSN" */
-#define MANIFEST_VERSION 2
+#define MANIFEST_VERSION 3
 #define TEXT_MAX 4096
 
 static void process_free(struct image_process *process)
@@ -259,6 +259,7 @@ static bool valid_op(const struct plan_op *op, const struct image *image)
     case PLAN_SYSCALL:
         return true;
     case PLAN_READ_PAGES:
+    case PLAN_LAZY_PAGES:
         return op->arg_kind[0] == PLAN_LITERAL && op->arg_kind[1] == PLAN_LITERAL;
     case PLAN_STORE:
         return valid_width(op, 2) && within_data(image, op, 0, op->arg[2]);

@@ -30,6 +30,9 @@ enum plan_op_kind {
     PLAN_SYSCALL = 0,
     /* arg[0] address, arg[1] length: fill with the next bytes of the page stream (template plan only). */
     PLAN_READ_PAGES,
+    /* The same, for pages that may come when they are touched (plain private anonymous memory): where a pager serves the
+     * template it does nothing, and the next bytes of the stream are the pager's. Else as PLAN_READ_PAGES. */
+    PLAN_LAZY_PAGES,
     /* Store the value of arg[1] (any kind) at arg[0] (PLAN_DATA), arg[2] bytes wide (4 or 8, literal): for
      * structures that hold addresses of other data, or descriptors that are only known at the thaw. */
     PLAN_STORE,

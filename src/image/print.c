@@ -72,6 +72,7 @@ static void print_arg(struct buffer *out, const struct image *image, const struc
 static const char *op_name(const struct plan_op *op, char number[24])
 {
     static const char *const kinds[] = {[PLAN_READ_PAGES] = "*read pages*",
+        [PLAN_LAZY_PAGES] = "*lazy pages*",
         [PLAN_STORE] = "*store*",
         [PLAN_LOAD] = "*load*",
         [PLAN_WRITE_ALL] = "*write all*",

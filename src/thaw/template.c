@@ -434,7 +434,7 @@ static const char *extra_plan_name(uint32_t which)
 
 static struct template_event event_of_failure(const struct blob_reply *reply)
 {
-    struct template_event event = {.pidfd = -1, .cookie = reply->cookie};
+    struct template_event event = {.pidfd = -1, .hot_set_fd = -1, .cookie = reply->cookie};
     event.kind = reply->plan == PLAN_PROCESS ? TEMPLATE_CLONE_FAILED : TEMPLATE_GONE;
     if (reply->text[0] != '\0')
         error_set(&event.error, (enum error_kind)reply->pid, "%s", reply->text);
@@ -450,7 +450,7 @@ static struct template_event event_of_failure(const struct blob_reply *reply)
 struct template_event template_next(struct template *t)
 {
     struct blob_reply reply = {0};
-    struct template_event event = {.pidfd = -1};
+    struct template_event event = {.pidfd = -1, .hot_set_fd = -1};
     int fds[FD_MESSAGE_MAX];
     struct iovec part = {&reply, sizeof reply};
     union {

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "image/image.h"
+#include "pager/pager.h"
 #include "thaw/working_set.h"
 
 #include <linux/filter.h>
@@ -18,7 +19,12 @@ struct template_options {
      * -1. */
     int (*stream_pages)(void *context, int fd, struct error *err);
     void *stream_context;
-    int pages_fd;   /* without stream_pages: a file that is the page stream, at its start */
+    int pages_fd; /* without stream_pages: a file that is the page stream, at its start */
+    /* On demand: the template is ready before all of its pages are in, and a pager (pager/pager.h) serves them from here. NULL:
+     * all pages are loaded first, from stream_pages, which is to be given all the same: where pager_can_serve says no (trees of
+     * processes, kernels without userfaultfd) it is used. */
+    const struct pager_source *pages;
+    bool record_hot_set; /* anew, as a TEMPLATE_HOT_SET_DRIFTED asked for */
     int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
@@ -56,9 +62,23 @@ enum template_event_kind {
     TEMPLATE_CLONED,       /* cookie, pid, pidfd: the clone is the caller's own child */
     TEMPLATE_CLONE_FAILED, /* cookie, error */
     TEMPLATE_GONE,         /* it could not be built, or died: error. Nothing comes after this */
+    /* Only with a pager: */
+    TEMPLATE_SERVING, /* the answer to template_served: figures */
+    TEMPLATE_HOT_SET, /* what the first clone used: hot_set_fd, to be stored with the snapshot */
+    TEMPLATE_HOT_SET_DRIFTED, /* what is stored no longer fits: the next template is to record it anew (record_hot_set) */
+    TEMPLATE_COMPLETE, /* all pages are in: clones that are asked for from now on have no trace of paging. From now on
+                                 template_own_pages makes sense */
+    TEMPLATE_PAGES_LOST, /* a page cannot be had (error: ERROR_CORRUPT, ERROR_NOT_FOUND...), or the pager died. Kill and free the
+                                 template, and kill every clone of it that is served (event.served): they wait for a page
+                                 that never comes, so none of them has seen a wrong one */
 };
 struct template_event {
     enum template_event_kind kind;
+    bool
+        served; /* TEMPLATE_CLONED: it was forked before all pages were in: the pager has to live as long as it */
+    int hot_set_fd; /* TEMPLATE_HOT_SET: a memfd, an array of struct pager_run; the caller's to close. It comes from an
+                                     unprivileged process: to be checked */
+    struct pager_figures figures; /* of the pager's events */
     uint64_t cookie;
     pid_t pid; /* as the caller sees it */
     int pidfd; /* the caller's to close */
@@ -67,7 +87,16 @@ struct template_event {
 };
 /* Never blocks. */
 struct template_event template_next(struct template *t);
-/* Ends the template process with SIGKILL and frees; its clones live on. The caller reaps template_pid. */
+/* The first invocation of the first clone was answered: what it has touched until now is its working set. More calls, or
+ * without a pager: nothing happens. */
+void template_served(struct template *t);
+/* The keeper, a child of the caller as the template is, or 0 without (see pager/pager.h). It ends by itself when the template and all
+ * clones that are served have ended, not before, and must not be killed; the caller reaps it, as any stranger. */
+pid_t template_keeper_pid(const struct template *t);
+/* Ends the template process with SIGKILL and frees; its clones live on, and those that are served go on being served; but nobody
+ * hears of it any more when that fails (TEMPLATE_PAGES_LOST): so keep a template as long as it has such clones. (Where
+ * memory is short: kill(template_pid) alone gives back what no clone shares; the event TEMPLATE_GONE is then no last one.)
+ * The caller reaps template_pid and template_keeper_pid. */
 void template_free(struct template **t);
 
 /* A sentence about a clone that failed, from what it wrote to its report pipe. */

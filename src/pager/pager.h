@@ -1,0 +1,139 @@
+/* The pager: a template is used before all of its pages are there. It fills them in, over userfaultfd, as they are
+ * touched in the template, in its clones and in what these fork; and the rest behind.
+ *
+ *   template (thaw/template.c)               pager                                    warden
+ *   makes a userfaultfd of its memory
+ *   gives up rights, maps everything   --->  reads the hot set meanwhile
+ *   all is mapped                      --->  registers the lazy mappings, fills in
+ *                                            the hot set
+ *   waits for requests                 <---  go on                       PAGER_READY ---> clones may be made
+ *   a clone touches a page             --->  fault: its chunk
+ *                                            served?                  <--- PAGER_SERVED  the first request was answered
+ *                                            which pages it took  PAGER_HOT_SET --->     has them stored
+ *                                            streams the rest, unregisters
+ *   follows its advice (huge pages)    <---  go on                    PAGER_COMPLETE ---> later clones have no trace of it
+ *
+ * The process that begins as the builder of a template (the feeder) is the *keeper*; the pager is its child with the same
+ * table of descriptors (CLONE_FILES). The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
+ * is closed. So none is, while there is a process whose memory it serves: the pager ends only when all of these are
+ * gone; if it dies before, the keeper says PAGER_DIED, keeps the descriptors until all are gone, and ends then. Neither
+ * dies with the warden: sandboxes and templates do.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "image/image.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PAGER_PAGE_BYTES 4096u
+#define PAGER_CHUNK_BYTES_MAX (1u << 20)   /* of a source's largest chunk */
+#define PAGER_HOT_BYTES_MAX (256ull << 20) /* of a hot set; what is beyond comes as it is touched */
+#define PAGER_HOT_RUNS_MAX 65536           /* stretches of a hot set */
+#define PAGER_SPACES_MAX 1024              /* address spaces served at once by one pager */
+#define PAGER_PIECES_MAX 16384             /* stretches of moved memory in one address space */
+#define PAGER_WAITING_MAX 16384            /* faults that wait for chunks from afar */
+#define PAGER_FETCHES_MAX 32               /* chunks asked for and not yet there */
+
+/* A stretch of the page stream, in whole pages. */
+struct pager_run {
+    uint64_t offset, bytes;
+};
+
+/* Where chunk `i` lies in the page stream. */
+struct pager_chunk {
+    uint64_t offset;
+    uint32_t bytes;
+};
+
+/* Part of the hot set: `data` has the bytes of all runs, one after the other, and is valid until the next call. */
+struct pager_hot_piece {
+    const struct pager_run *runs;
+    size_t run_count;
+    const uint8_t *data;
+};
+
+/* Where the pages come from. Everything is called in the pager's process (a fork of the caller's), by one thread. The
+ * chunks cover the stream without gaps; borders lie at whole pages, but for the stream's end. */
+struct pager_source {
+    void *context;
+    size_t chunk_count;
+    struct pager_chunk (*chunk)(void *context, size_t i);
+    /* Reads and verifies chunk `i` into `out` (its `bytes`). ERROR_NOT_FOUND: it is not here; ERROR_CORRUPT: damaged. */
+    int (*read)(void *context, size_t i, void *out, struct error *err);
+    /* The hot set, in ascending stream order: 1 with a piece, 0 at the end, -1 (then it goes on without the rest). NULL: there
+     * is none. What is eager should be in it, as it is needed at once. */
+    int (*hot_next)(void *context, struct pager_hot_piece *piece, struct error *err);
+    /* For chunks that `read` does not find here, or finds damaged. NULL: these are lost. `fetch` begins to bring chunk `i` here and
+     * does not block; `fetched` gives 1 and the chunk of one that is done (with an error kind in `err` when it could not be
+     * had), or 0 when none is; it is called when fetch_fd is readable. */
+    int (*fetch)(void *context, size_t i, bool damaged, struct error *err);
+    int (*fetched)(void *context, size_t *i, struct error *err);
+    int fetch_fd; /* -1 without */
+    /* Called once before the pager gives up its rights: to wipe every key but this snapshot's, and to open what else could not
+     * be opened as nobody. NULL: nothing to do. */
+    void (*confine)(void *context);
+    /* Descriptors of the source that the pager keeps; all others are closed. */
+    const int *fds;
+    size_t fd_count;
+};
+
+/* What a pager has done so far. */
+struct pager_figures {
+    uint64_t faults;      /* that brought pages */
+    uint64_t zero_faults; /* of memory that is in no stream: it was never written to */
+    uint64_t chunks_read, chunks_fetched, chunk_bytes_read;
+    uint64_t hot_pages;    /* put in before the template was ready */
+    uint64_t missed_pages; /* that the first clone had to ask for, until it had served */
+    uint64_t lazy_pages;   /* in all */
+    /* CLOCK_MONOTONIC: as the pager began; had the hot set; as the template was mapped, registered, and ready; all in. */
+    uint64_t began_ns, read_ns, mapped_ns, registered_ns, ready_ns, complete_ns;
+};
+
+/* What the pager says to the warden. SOCK_SEQPACKET, one struct each. */
+enum pager_word_kind {
+    PAGER_READY = 1, /* clones may be made */
+    PAGER_SERVING,   /* the figures as PAGER_SERVED came */
+    PAGER_HOT_SET,   /* with a memfd: an array of struct pager_run, in ascending order */
+    PAGER_DRIFTED,   /* the hot set no longer fits what is used: record it anew at the next build */
+    PAGER_COMPLETE,  /* all pages are in the template, which is no longer served */
+    PAGER_FAILED, /* a page cannot be had, or a limit is reached: error, text. Nobody is served any more, but nobody gets a
+                        wrong page either: whoever needs one waits */
+    PAGER_DIED, /* the same, as the pager was killed; the keeper says it */
+};
+struct pager_word {
+    uint32_t kind, error; /* enum pager_word_kind; enum error_kind */
+    struct pager_figures figures;
+    char text[400];
+};
+/* And the warden to the pager: one byte. */
+#define PAGER_SERVED 'S' /* the first clone has served its first request */
+
+struct pager_options {
+    const struct image *image; /* of one process */
+    const struct pager_source *source;
+    bool record;     /* the first clone's working set, although there is a hot set */
+    int warden_fd;   /* struct pager_word */
+    int template_fd; /* a stream socket to the template: see struct pager_hello */
+    int pages_fd;    /* a pipe: takes the eager pages, in stream order */
+};
+
+/* The first message of the template, with the userfaultfd. Then it says a byte when all is mapped, and is told a byte when the
+ * hot set is in, and another one when all is. */
+struct pager_hello {
+    uint64_t bulk_address;  /* where the bulk area is */
+    uint64_t probe_address; /* a page of the template that is never served */
+};
+#define PAGER_SAYS_MAPPED 'm'
+#define PAGER_SAYS_GO 'g'
+#define PAGER_SAYS_COMPLETE 'c'
+
+/* True where this kernel has all that it takes, and the snapshot has something to page in. As root. */
+bool pager_can_serve(const struct image *image);
+/* In the template's process, while it has CAP_SYS_PTRACE: the userfaultfd of its own memory. */
+MUST_CHECK int pager_open_memory(struct error *err);
+/* Becomes keeper and pager; never returns. To be called in a process of its own, with the rights of root. */
+void pager_run(const struct pager_options *options) __attribute__((noreturn));
