@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/lasting_clock.h"
 #include "base/limits.h"
 
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 #include <stdint.h>
 
 #define CATALOG_LATEST "$LATEST"
-#define CATALOG_SCHEMA_VERSION 1
+#define CATALOG_SCHEMA_VERSION 2
 #define CATALOG_EVENT_LIMIT 100000               /* queued Event invocations */
 #define CATALOG_EVENT_BYTES_LIMIT (1024LL << 20) /* and their payloads together */
 #define CATALOG_FUNCTION_CODE_HEX 64             /* code ids: SHA-256 of the zip, in hex */
@@ -148,9 +149,57 @@ void catalog_list_free(struct catalog_list *list);
 MUST_CHECK int catalog_set_state(struct catalog *catalog, const struct catalog_function *version,
     enum catalog_state state, const char *reason, const char *reason_code,
     const struct catalog_function **out, struct error *err);
-/* The version is frozen: Active, OptimizationStatus On, with this snapshot, in one change. */
+/* How a version that stays as it is fares: LastUpdateStatus. */
+MUST_CHECK int catalog_set_update(struct catalog *catalog, const struct catalog_function *version,
+    enum catalog_update status, const char *reason, const char *reason_code,
+    const struct catalog_function **out, struct error *err);
+
+/* A version's snapshot, and the stamp of what it was frozen on and relies on: it is frozen anew when that is
+ * no longer so. Texts are the front's; NULL is "" when it is written, and they are never NULL when it is read. */
+struct catalog_snapshot {
+    char id[CATALOG_SNAPSHOT_HEX + 1];
+    char *kernel, *machine, *format;
+    char *files; /* a line for each: "BYTES MODIFIED_NS PATH" */
+    uint64_t memory_bytes, stored_bytes;
+    uint64_t frozen_ms; /* of the lasting clock */
+};
+void catalog_snapshot_free(struct catalog_snapshot *snapshot); /* its texts */
+/* The version is frozen: Active, OptimizationStatus On, with this snapshot, in one change. When it is its
+ * first, the version counts as used at that time. */
 MUST_CHECK int catalog_set_snapshot(struct catalog *catalog, const struct catalog_function *version,
-    const char *snapshot_id, const struct catalog_function **out, struct error *err);
+    const struct catalog_snapshot *snapshot, const struct catalog_function **out, struct error *err);
+/* The version is Inactive, and has no snapshot any more, in one change. */
+MUST_CHECK int catalog_set_inactive(struct catalog *catalog, const struct catalog_function *version,
+    const char *reason, const char *reason_code, const struct catalog_function **out, struct error *err);
+
+/* Published versions in order of (name, number), at most `max`, from after the marker ("", 0 to begin with). */
+struct catalog_snapshot_item {
+    const struct catalog_function *function; /* a reference */
+    struct catalog_snapshot snapshot;        /* id "" when it has none, or none with a stamp */
+    uint64_t used_ms;                        /* of the lasting clock; 0: not known */
+};
+struct catalog_snapshot_list {
+    struct catalog_snapshot_item *items;
+    size_t count;
+};
+MUST_CHECK int catalog_list_snapshots(struct catalog *catalog, const char *marker_name,
+    uint64_t marker_number, size_t max, struct catalog_snapshot_list *out, struct error *err);
+void catalog_snapshot_list_free(struct catalog_snapshot_list *list);
+
+/* When versions were last used. Saved many at a time, and not before other changes are: what is lost when the
+ * power fails is a minute's worth. */
+struct catalog_use {
+    const struct catalog_function *function;
+    uint64_t used_ms; /* of the lasting clock */
+};
+MUST_CHECK int catalog_clock_read(struct catalog *catalog, struct lasting_clock *clock, struct error *err);
+MUST_CHECK int catalog_uses_save(struct catalog *catalog, const struct lasting_clock *clock,
+    const struct catalog_use *uses, size_t count, struct error *err);
+/* At start-up: versions with a snapshot and without a known use count as used now. */
+MUST_CHECK int catalog_uses_begin(struct catalog *catalog, uint64_t now_ms, struct error *err);
+/* Active versions with a snapshot that were not used since, the longest unused first, at most `max`. */
+MUST_CHECK int catalog_list_unused(struct catalog *catalog, uint64_t used_before_ms, size_t max,
+    struct catalog_list *out, struct error *err);
 
 /* At start-up: every version that is Pending, for the backend to initialise; and every version that has a
  * snapshot, so that snapshots of no version can be removed. The callback must not change the catalog. */
@@ -193,6 +242,9 @@ MUST_CHECK int catalog_event_claim(
  * been claimed. ERROR_NOT_FOUND when its function is gone meanwhile. */
 MUST_CHECK int catalog_event_retry(
     struct catalog *catalog, int64_t id, uint64_t not_before_ms, bool attempted, struct error *err);
+/* Those of this version that are free and were never tried are due at `not_before_ms`, all in one change. */
+MUST_CHECK int catalog_event_postpone(struct catalog *catalog, const char *name, const char *qualifier,
+    uint64_t not_before_ms, struct error *err);
 MUST_CHECK int catalog_event_remove(struct catalog *catalog, int64_t id, struct error *err);
 /* When the next free event is due (wall clock ms): *found false when the queue is empty or all are claimed.
  */

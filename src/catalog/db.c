@@ -32,6 +32,20 @@ static const char schema[] =
     "CREATE INDEX events_due ON events(claimed, not_before_ms, id);"
     "CREATE INDEX events_function ON events(function);";
 
+/* What version 2 has besides. Times are of the lasting clock, which is among the counters; `files` are lines. */
+static const char schema_2[] =
+    "CREATE TABLE snapshots("
+    "  of_function TEXT NOT NULL, of_number INTEGER NOT NULL, id TEXT NOT NULL, kernel TEXT NOT NULL,"
+    "  machine TEXT NOT NULL, format TEXT NOT NULL, files TEXT NOT NULL, memory_bytes INTEGER NOT NULL,"
+    "  stored_bytes INTEGER NOT NULL, frozen_ms INTEGER NOT NULL, PRIMARY KEY(of_function, of_number),"
+    "  FOREIGN KEY(of_function, of_number) REFERENCES versions(function, number) ON DELETE CASCADE)"
+    "  WITHOUT ROWID;"
+    "CREATE TABLE uses("
+    "  of_function TEXT NOT NULL, of_number INTEGER NOT NULL, used_ms INTEGER NOT NULL,"
+    "  PRIMARY KEY(of_function, of_number),"
+    "  FOREIGN KEY(of_function, of_number) REFERENCES versions(function, number) ON DELETE CASCADE)"
+    "  WITHOUT ROWID;";
+
 int db_fail(struct catalog *catalog, struct error *err)
 {
     const char *why = sqlite3_errmsg(catalog->db);
@@ -193,7 +207,7 @@ static int check_schema(struct catalog *catalog, struct error *err)
     if (db_integer(catalog, &version, "PRAGMA user_version", err, "") != 0 ||
         db_integer(catalog, &tables, "SELECT count(*) FROM sqlite_schema", err, "") != 0)
         return -1;
-    if (version == CATALOG_SCHEMA_VERSION)
+    if (version >= 1 && version <= CATALOG_SCHEMA_VERSION)
         return 0;
     if (version == 0 && tables == 0)
         return 0;
@@ -226,7 +240,9 @@ static int create_schema(struct catalog *catalog, struct error *err)
     CLEANUP_FREE char *mark = xasprintf("PRAGMA user_version = %d", CATALOG_SCHEMA_VERSION);
     if (db_begin(catalog, err) != 0)
         return -1;
-    int result = execute(catalog, schema, err);
+    int result = version < 1 ? execute(catalog, schema, err) : 0;
+    if (result == 0)
+        result = execute(catalog, schema_2, err);
     if (result == 0)
         result = execute(catalog, mark, err);
     return db_end(catalog, result, err);

@@ -111,6 +111,15 @@ int catalog_event_retry(
     return 0;
 }
 
+int catalog_event_postpone(struct catalog *catalog, const char *name, const char *qualifier,
+    uint64_t not_before_ms, struct error *err)
+{
+    return db_run(catalog,
+        "UPDATE events SET not_before_ms = ? WHERE function = ? AND qualifier = ? AND claimed = 0"
+        " AND attempts = 0",
+        err, "iss", (int64_t)not_before_ms, name, qualifier);
+}
+
 int catalog_event_remove(struct catalog *catalog, int64_t id, struct error *err)
 {
     CLEANUP_STATEMENT sqlite3_stmt *statement =

@@ -12,11 +12,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define COLUMNS \
-    "function, number, generation, config, code_id, code_sha256, code_size, state, state_reason," \
-    " state_reason_code, last_update, last_update_reason, last_update_reason_code, revision_id," \
-    " last_modified, snapshot_id, optimized"
-
 const char *catalog_state_name(enum catalog_state state)
 {
     static const char *const names[] = {"Unknown", "Pending", "Active", "Inactive", "Failed"};
@@ -53,7 +48,7 @@ static void set_modified_now(struct catalog_function *f)
     snprintf(f->last_modified, sizeof f->last_modified, "%s.%03u+0000", day, (unsigned)(now_ms % 1000));
 }
 
-static void set_text(char **slot, const char *text)
+void draft_set_text(char **slot, const char *text)
 {
     char *copy = xstrdup(text != NULL ? text : "");
     free(*slot);
@@ -85,14 +80,14 @@ static struct catalog_function *draft_new(struct catalog *catalog, const char *n
     struct catalog_function *f = xcalloc(1, sizeof *f);
     f->references = 1;
     set_number(catalog, f, name, number);
-    set_text(&f->state_reason, "");
-    set_text(&f->state_reason_code, "");
-    set_text(&f->last_update_reason, "");
-    set_text(&f->last_update_reason_code, "");
+    draft_set_text(&f->state_reason, "");
+    draft_set_text(&f->state_reason_code, "");
+    draft_set_text(&f->last_update_reason, "");
+    draft_set_text(&f->last_update_reason_code, "");
     return f;
 }
 
-static struct catalog_function *draft_copy(
+struct catalog_function *draft_copy(
     struct catalog *catalog, const struct catalog_function *from, uint64_t number)
 {
     struct catalog_function *f = xcalloc(1, sizeof *f);
@@ -124,11 +119,11 @@ static const struct catalog_function *function_from_row(
     copy_column(f->code.sha256, sizeof f->code.sha256, row, 5);
     f->code.size = (uint64_t)sqlite3_column_int64(row, 6);
     f->state = (enum catalog_state)sqlite3_column_int(row, 7);
-    set_text(&f->state_reason, (const char *)sqlite3_column_text(row, 8));
-    set_text(&f->state_reason_code, (const char *)sqlite3_column_text(row, 9));
+    draft_set_text(&f->state_reason, (const char *)sqlite3_column_text(row, 8));
+    draft_set_text(&f->state_reason_code, (const char *)sqlite3_column_text(row, 9));
     f->last_update = (enum catalog_update)sqlite3_column_int(row, 10);
-    set_text(&f->last_update_reason, (const char *)sqlite3_column_text(row, 11));
-    set_text(&f->last_update_reason_code, (const char *)sqlite3_column_text(row, 12));
+    draft_set_text(&f->last_update_reason, (const char *)sqlite3_column_text(row, 11));
+    draft_set_text(&f->last_update_reason_code, (const char *)sqlite3_column_text(row, 12));
     copy_column(f->revision_id, sizeof f->revision_id, row, 13);
     copy_column(f->last_modified, sizeof f->last_modified, row, 14);
     copy_column(f->snapshot_id, sizeof f->snapshot_id, row, 15);
@@ -160,8 +155,8 @@ static int load(struct catalog *catalog, const char *name, uint64_t number,
     const struct catalog_function **out, struct error *err)
 {
     CLEANUP_STATEMENT sqlite3_stmt *statement =
-        db_statement(catalog, "SELECT " COLUMNS " FROM versions WHERE function = ? AND number = ?", err, "si",
-            name, (int64_t)number);
+        db_statement(catalog, "SELECT " VERSION_COLUMNS " FROM versions WHERE function = ? AND number = ?",
+            err, "si", name, (int64_t)number);
     if (statement == NULL)
         return -1;
     int step = db_step(catalog, statement, err);
@@ -217,7 +212,8 @@ static int write_version(
     if (strlen(config) > CATALOG_CONFIG_BYTES)
         return error_set(err, ERROR_LIMIT, "the configuration of %s is too large", f->name);
     return db_run(catalog,
-        "INSERT OR REPLACE INTO versions(" COLUMNS ", content) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO versions(" VERSION_COLUMNS
+        ", content) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         err, "siisssiississsssis", f->name, (int64_t)f->number, (int64_t)f->generation, config, f->code.id,
         f->code.sha256, (int64_t)f->code.size, (int64_t)f->state, f->state_reason, f->state_reason_code,
         (int64_t)f->last_update, f->last_update_reason, f->last_update_reason_code, f->revision_id,
@@ -234,8 +230,7 @@ static int next_generation(struct catalog *catalog, struct catalog_function *f, 
     return 0;
 }
 
-/* Inside a transaction that ends with `result`: then show the draft, or drop it. Takes the draft over. */
-static int finish_change(struct catalog *catalog, struct catalog_function *draft, int result,
+int draft_finish(struct catalog *catalog, struct catalog_function *draft, int result,
     const struct catalog_function **out, struct error *err)
 {
     CLEANUP_FUNCTION const struct catalog_function *owner = draft;
@@ -274,7 +269,7 @@ int catalog_create_function(struct catalog *catalog, const char *name, const str
         result = next_generation(catalog, f, err);
     if (result == 0)
         result = write_version(catalog, f, content, err);
-    return finish_change(catalog, f, result, out, err);
+    return draft_finish(catalog, f, result, out, err);
 }
 
 static int check_revision(const struct catalog_function *current, const char *revision_id, struct error *err)
@@ -300,7 +295,7 @@ static int write_latest(struct catalog *catalog, struct catalog_function *draft,
         result = next_generation(catalog, draft, err);
     if (result == 0)
         result = write_version(catalog, draft, content, err);
-    return finish_change(catalog, draft, result, out, err);
+    return draft_finish(catalog, draft, result, out, err);
 }
 
 int catalog_update_code(struct catalog *catalog, const char *name, const struct catalog_code *code,
@@ -313,7 +308,7 @@ int catalog_update_code(struct catalog *catalog, const char *name, const struct 
     struct catalog_function *draft = draft_copy(catalog, current, 0);
     draft->code = *code;
     if (architecture != NULL)
-        set_text(&draft->config.architecture, architecture);
+        draft_set_text(&draft->config.architecture, architecture);
     return write_latest(catalog, draft, out, err);
 }
 
@@ -359,10 +354,10 @@ static struct catalog_function *draft_version(
 {
     struct catalog_function *f = draft_copy(catalog, latest, number);
     if (description != NULL)
-        set_text(&f->config.description, description);
+        draft_set_text(&f->config.description, description);
     f->state = f->config.snap_start ? CATALOG_PENDING : CATALOG_ACTIVE;
-    set_text(&f->state_reason, f->config.snap_start ? "The function is being created." : "");
-    set_text(&f->state_reason_code, f->config.snap_start ? "Creating" : "");
+    draft_set_text(&f->state_reason, f->config.snap_start ? "The function is being created." : "");
+    draft_set_text(&f->state_reason_code, f->config.snap_start ? "Creating" : "");
     f->snapshot_id[0] = '\0';
     f->optimized = false;
     new_revision(f);
@@ -397,7 +392,7 @@ int catalog_publish(struct catalog *catalog, const char *name, const char *descr
         result = next_generation(catalog, f, err);
     if (result == 0)
         result = write_version(catalog, f, content, err);
-    if (finish_change(catalog, f, result, out, err) != 0)
+    if (draft_finish(catalog, f, result, out, err) != 0)
         return -1;
     *is_new = true;
     return 0;
@@ -443,22 +438,21 @@ static sqlite3_stmt *list_statement(struct catalog *catalog, const char *name, b
     int64_t after = marker_name != NULL ? (int64_t)marker_number : -1;
     if (name != NULL)
         return db_statement(catalog,
-            "SELECT " COLUMNS " FROM versions WHERE function = ? AND number > ? AND (number = 0 OR ?)"
+            "SELECT " VERSION_COLUMNS " FROM versions WHERE function = ? AND number > ? AND (number = 0 OR ?)"
             " ORDER BY number LIMIT ?",
             err, "siii", name, after, (int64_t)all_versions, limit);
     if (all_versions)
         return db_statement(catalog,
-            "SELECT " COLUMNS " FROM versions WHERE (function, number) > (?, ?)"
+            "SELECT " VERSION_COLUMNS " FROM versions WHERE (function, number) > (?, ?)"
             " ORDER BY function, number LIMIT ?",
             err, "sii", marker_name, after, limit);
     return db_statement(catalog,
-        "SELECT " COLUMNS " FROM versions WHERE number = 0 AND function > ? ORDER BY function LIMIT ?", err,
-        "si", marker_name, limit);
+        "SELECT " VERSION_COLUMNS
+        " FROM versions WHERE number = 0 AND function > ? ORDER BY function LIMIT ?",
+        err, "si", marker_name, limit);
 }
 
-/* The cached structure where there is one, so that holders share it. */
-static const struct catalog_function *row_to_version(
-    struct catalog *catalog, sqlite3_stmt *row, struct error *err)
+const struct catalog_function *version_from_row(struct catalog *catalog, sqlite3_stmt *row, struct error *err)
 {
     const char *name = (const char *)sqlite3_column_text(row, 0);
     const struct catalog_function *cached =
@@ -483,7 +477,7 @@ int catalog_list(struct catalog *catalog, const char *name, bool all_versions, c
             out->more = true;
             return 0;
         }
-        const struct catalog_function *f = row_to_version(catalog, statement, err);
+        const struct catalog_function *f = version_from_row(catalog, statement, err);
         if (f == NULL) {
             step = -1;
             break;
@@ -502,99 +496,6 @@ void catalog_list_free(struct catalog_list *list)
         catalog_function_unref(&list->items[i]);
     free(list->items);
     *list = (struct catalog_list){0};
-}
-
-/* A draft of the version as it is now, if it is still the one that `version` was. */
-static struct catalog_function *draft_of_same(
-    struct catalog *catalog, const struct catalog_function *version, struct error *err)
-{
-    CLEANUP_FUNCTION const struct catalog_function *current = NULL;
-    if (catalog_get(catalog, version->name, version->version, &current, err) != 0)
-        return NULL;
-    if (current->generation != version->generation) {
-        error_set(err, ERROR_NOT_FOUND, "%s was changed meanwhile", version->qualified_arn);
-        return NULL;
-    }
-    return draft_copy(catalog, current, current->number);
-}
-
-static int write_state(struct catalog *catalog, struct catalog_function *draft,
-    const struct catalog_function **out, struct error *err)
-{
-    int result = db_begin(catalog, err);
-    if (result == 0)
-        result = db_run(catalog,
-            "UPDATE versions SET state = ?, state_reason = ?, state_reason_code = ?, snapshot_id = ?,"
-            " optimized = ? WHERE function = ? AND number = ?",
-            err, "isssisi", (int64_t)draft->state, draft->state_reason, draft->state_reason_code,
-            draft->snapshot_id, (int64_t)draft->optimized, draft->name, (int64_t)draft->number);
-    return finish_change(catalog, draft, result, out, err);
-}
-
-int catalog_set_state(struct catalog *catalog, const struct catalog_function *version,
-    enum catalog_state state, const char *reason, const char *reason_code,
-    const struct catalog_function **out, struct error *err)
-{
-    struct catalog_function *draft = draft_of_same(catalog, version, err);
-    if (draft == NULL)
-        return -1;
-    draft->state = state;
-    draft->optimized = draft->optimized && state == CATALOG_ACTIVE;
-    set_text(&draft->state_reason, reason);
-    set_text(&draft->state_reason_code, reason_code);
-    return write_state(catalog, draft, out, err);
-}
-
-int catalog_set_snapshot(struct catalog *catalog, const struct catalog_function *version,
-    const char *snapshot_id, const struct catalog_function **out, struct error *err)
-{
-    struct catalog_function *draft = draft_of_same(catalog, version, err);
-    if (draft == NULL)
-        return -1;
-    draft->state = CATALOG_ACTIVE;
-    draft->optimized = true;
-    set_text(&draft->state_reason, "");
-    set_text(&draft->state_reason_code, "");
-    snprintf(draft->snapshot_id, sizeof draft->snapshot_id, "%s", snapshot_id);
-    return write_state(catalog, draft, out, err);
-}
-
-static int each(
-    struct catalog *catalog, sqlite3_stmt *rows, catalog_callback *callback, void *context, struct error *err)
-{
-    CLEANUP_STATEMENT sqlite3_stmt *statement = rows;
-    struct catalog_list list = {0};
-    int step = statement != NULL ? 0 : -1;
-    while (statement != NULL && (step = db_step(catalog, statement, err)) > 0) {
-        const struct catalog_function *f = row_to_version(catalog, statement, err);
-        if (f == NULL) {
-            step = -1;
-            break;
-        }
-        list.items = xrealloc(list.items, (list.count + 1) * sizeof(*list.items));
-        list.items[list.count++] = f;
-    }
-    for (size_t i = 0; i < list.count && step == 0; i++)
-        callback(context, list.items[i]);
-    catalog_list_free(&list);
-    return step;
-}
-
-int catalog_each_pending(
-    struct catalog *catalog, catalog_callback *callback, void *context, struct error *err)
-{
-    sqlite3_stmt *rows =
-        db_statement(catalog, "SELECT " COLUMNS " FROM versions WHERE state = ? ORDER BY generation", err,
-            "i", (int64_t)CATALOG_PENDING);
-    return each(catalog, rows, callback, context, err);
-}
-
-int catalog_each_snapshot(
-    struct catalog *catalog, catalog_callback *callback, void *context, struct error *err)
-{
-    sqlite3_stmt *rows = db_statement(
-        catalog, "SELECT " COLUMNS " FROM versions WHERE snapshot_id <> '' ORDER BY generation", err, "");
-    return each(catalog, rows, callback, context, err);
 }
 
 int catalog_tags(struct catalog *catalog, const char *name, struct catalog_map *out, struct error *err)

@@ -5,7 +5,7 @@
 
 #include <sqlite3.h>
 
-#define CATALOG_STATEMENTS 48       /* distinct SQL texts */
+#define CATALOG_STATEMENTS 64       /* distinct SQL texts */
 #define CATALOG_CACHE_BUCKETS 1024  /* power of two */
 #define CATALOG_CACHE_LIMIT 8192    /* versions kept in memory; then the cache starts anew */
 #define CATALOG_CONFIG_BYTES 262144 /* a stored configuration in JSON */
@@ -59,6 +59,28 @@ const struct catalog_function *cache_find(
 void cache_add(struct catalog *catalog, const struct catalog_function *function); /* takes a reference */
 void cache_forget(struct catalog *catalog, const char *name);                     /* all versions of it */
 void cache_clear(struct catalog *catalog);
+
+/* functions.c. The columns that version_from_row reads, in this order. */
+#define VERSION_COLUMNS \
+    "function, number, generation, config, code_id, code_sha256, code_size, state, state_reason," \
+    " state_reason_code, last_update, last_update_reason, last_update_reason_code, revision_id," \
+    " last_modified, snapshot_id, optimized"
+#define VERSION_COLUMN_COUNT 17
+/* The cached structure where there is one, so that holders share it. A reference, or NULL. */
+const struct catalog_function *version_from_row(
+    struct catalog *catalog, sqlite3_stmt *row, struct error *err);
+/* A draft is a version that nobody sees yet. */
+struct catalog_function *draft_copy(
+    struct catalog *catalog, const struct catalog_function *from, uint64_t number);
+void draft_set_text(char **slot, const char *text); /* NULL becomes "" */
+/* Inside a transaction that ends with `result`: then show the draft, or drop it. Takes the draft over. */
+int draft_finish(struct catalog *catalog, struct catalog_function *draft, int result,
+    const struct catalog_function **out, struct error *err);
+
+/* snapshots.c: inside a transaction. */
+int snapshot_write(struct catalog *catalog, const struct catalog_function *version,
+    const struct catalog_snapshot *snapshot, struct error *err);
+int snapshot_forget(struct catalog *catalog, const struct catalog_function *version, struct error *err);
 
 /* events.c */
 int events_count(struct catalog *catalog, struct error *err);

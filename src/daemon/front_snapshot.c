@@ -188,8 +188,11 @@ void front_build_frozen(struct front_env *env, const struct wire_env_frozen *mes
     const struct catalog_function *now = NULL;
     char old_id[WIRE_ID_HEX + 1];
     memcpy(old_id, version->function->snapshot_id, sizeof old_id);
+    struct catalog_snapshot snapshot = {
+        .memory_bytes = message->memory_bytes, .stored_bytes = message->stored_bytes};
+    memcpy(snapshot.id, env->snapshot_id, sizeof snapshot.id);
     if (err.kind == ERROR_NONE &&
-        catalog_set_snapshot(front->catalog, version->function, env->snapshot_id, &now, &err) < 0)
+        catalog_set_snapshot(front->catalog, version->function, &snapshot, &now, &err) < 0)
         snapshot_discard(front, env->snapshot_id);
     if (!now) {
         struct front_failure failure = {

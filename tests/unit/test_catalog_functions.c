@@ -208,7 +208,8 @@ static void snapshots_and_states_follow_their_generation(void **state)
     CLEANUP_FUNCTION const struct catalog_function *one = NULL, *frozen = NULL, *latest = NULL, *f = NULL;
     assert_int_equal(catalog_publish(*state, "pets", NULL, NULL, &is_new, &one, &err), 0);
     const char *id = "0123456789abcdef0123456789abcdef";
-    assert_int_equal(catalog_set_snapshot(*state, one, id, &frozen, &err), 0);
+    const struct catalog_snapshot snapshot = {.id = "0123456789abcdef0123456789abcdef"};
+    assert_int_equal(catalog_set_snapshot(*state, one, &snapshot, &frozen, &err), 0);
     assert_int_equal(frozen->state, CATALOG_ACTIVE);
     assert_true(frozen->optimized);
     assert_string_equal(frozen->snapshot_id, id);
@@ -218,7 +219,7 @@ static void snapshots_and_states_follow_their_generation(void **state)
     assert_int_equal(catalog_set_state(*state, latest, CATALOG_FAILED, NULL, NULL, NULL, &err), -1);
     assert_int_equal(err.kind, ERROR_NOT_FOUND);
     assert_int_equal(catalog_delete(*state, "pets", "1", &err), 0);
-    assert_int_equal(catalog_set_snapshot(*state, one, id, NULL, &err), -1);
+    assert_int_equal(catalog_set_snapshot(*state, one, &snapshot, NULL, &err), -1);
     assert_int_equal(err.kind, ERROR_NOT_FOUND);
 }
 
@@ -243,7 +244,9 @@ static void finds_pending_and_frozen_versions(void **state)
     char found[256] = "";
     assert_int_equal(catalog_each_pending(*state, collect, found, &err), 0);
     assert_string_equal(found, "b:1 a:1 ");
-    assert_int_equal(catalog_set_snapshot(*state, one, "0123456789abcdef0123456789abcdef", NULL, &err), 0);
+    assert_int_equal(catalog_set_snapshot(*state, one,
+                         &(struct catalog_snapshot){.id = "0123456789abcdef0123456789abcdef"}, NULL, &err),
+        0);
     found[0] = '\0';
     assert_int_equal(catalog_each_pending(*state, collect, found, &err), 0);
     assert_string_equal(found, "b:1 ");

@@ -362,8 +362,9 @@ static void publishes_and_freezes(void **state)
     CLEANUP_FUNCTION const struct catalog_function *one = NULL;
     struct error err;
     assert_int_equal(catalog_get(f->catalog, "pets", "1", &one, &err), 0);
-    assert_int_equal(
-        catalog_set_snapshot(f->catalog, one, "0123456789abcdef0123456789abcdef", NULL, &err), 0);
+    assert_int_equal(catalog_set_snapshot(f->catalog, one,
+                         &(struct catalog_snapshot){.id = "0123456789abcdef0123456789abcdef"}, NULL, &err),
+        0);
     e = ask(f, "GET " FUNCTIONS "/pets/configuration?Qualifier=1", NULL);
     assert_string_equal(answer(e, "State"), "Active");
     assert_string_equal(answer(e, "SnapStart.OptimizationStatus"), "On");
