@@ -32,6 +32,9 @@ struct keyring_page {
     _Atomic uint32_t changes;
     uint32_t count; /* keys[0] is the current one */
     struct seal_master keys[2];
+    uint8_t offered[SEAL_KEY_BYTES];
+    _Atomic bool is_offered;
+    struct keyring_progress progress;
 };
 
 static struct keyring_page *allocate_page(struct error *err)
@@ -144,6 +147,26 @@ bool keyring_has_older(const struct keyring *ring)
     return ring->page->count > 1;
 }
 
+struct keyring_progress *keyring_progress(struct keyring *ring)
+{
+    return &ring->page->progress;
+}
+
+void keyring_offer(struct keyring *ring, const uint8_t key[SEAL_KEY_BYTES])
+{
+    memcpy(ring->page->offered, key, SEAL_KEY_BYTES);
+    atomic_store(&ring->page->is_offered, true);
+}
+
+bool keyring_take_offer(struct keyring *ring, uint8_t key[SEAL_KEY_BYTES])
+{
+    if (!atomic_exchange(&ring->page->is_offered, false))
+        return false;
+    memcpy(key, ring->page->offered, SEAL_KEY_BYTES);
+    OPENSSL_cleanse(ring->page->offered, SEAL_KEY_BYTES);
+    return true;
+}
+
 void keyring_current_id(const struct keyring *ring, uint8_t id[SEAL_ID_BYTES])
 {
     struct seal_master keys[2];
@@ -207,6 +230,35 @@ int keyring_wrap(struct keyring *ring, enum keyring_kind kind, const char *name,
     return result;
 }
 
+int keyring_wrap_older(struct keyring *ring, uint8_t out[KEYRING_FILE_BYTES], struct error *err)
+{
+    struct seal_master keys[2];
+    int result = -1;
+    if (copy_keys(ring, keys) == 2)
+        result = keyring_wrap(ring, KEYRING_OLDER, KEYRING_OLDER_FILE, keys[1].key, out, err);
+    else
+        error_set(err, ERROR_INTERNAL, "there is no older master key");
+    OPENSSL_cleanse(keys, sizeof keys);
+    return result;
+}
+
+int keyring_wrap_for(struct keyring *ring, const uint8_t next[SEAL_KEY_BYTES],
+    uint8_t out[KEYRING_FILE_BYTES], struct error *err)
+{
+    struct seal_master keys[2], wrapper;
+    int result = -1;
+    seal_master_init(&wrapper, next);
+    copy_keys(ring, keys);
+    fill_header(out, KEYRING_OLDER);
+    if (CRYPTO_memcmp(keys[0].key, next, SEAL_KEY_BYTES) == 0)
+        error_set(err, ERROR_INVALID, "the new master key is the one in use");
+    else
+        result = wrap_with(&wrapper, KEYRING_OLDER_FILE, keys[0].key, out, err);
+    OPENSSL_cleanse(keys, sizeof keys);
+    OPENSSL_cleanse(&wrapper, sizeof wrapper);
+    return result;
+}
+
 static int check_header(const uint8_t *wrapped, size_t len, enum keyring_kind kind, struct error *err)
 {
     uint8_t expected[AT_NONCE];
@@ -224,6 +276,24 @@ static int check_header(const uint8_t *wrapped, size_t len, enum keyring_kind ki
     if (memcmp(wrapped, expected, AT_KEY_ID) != 0)
         return error_set(err, ERROR_CORRUPT, "it is not what was written");
     return 0;
+}
+
+static size_t find_key(const struct seal_master *keys, size_t count, const uint8_t *wrapped)
+{
+    size_t i = 0;
+    while (i < count && memcmp(keys[i].key_id, wrapped + AT_KEY_ID, SEAL_ID_BYTES) != 0)
+        i++;
+    return i;
+}
+
+bool keyring_is_foreign(const struct keyring *ring, const uint8_t *wrapped, size_t len)
+{
+    struct seal_master keys[2];
+    size_t count = copy_keys(ring, keys);
+    bool foreign = len == KEYRING_FILE_BYTES && memcmp(wrapped, MAGIC, sizeof MAGIC) == 0 &&
+                   find_key(keys, count, wrapped) == count;
+    OPENSSL_cleanse(keys, sizeof keys);
+    return foreign;
 }
 
 static int unwrap_with(const struct seal_master *master, const char *name, const uint8_t *wrapped,
@@ -252,9 +322,7 @@ int keyring_unwrap(const struct keyring *ring, enum keyring_kind kind, const cha
     if (check_header(wrapped, len, kind, err) < 0)
         return -1;
     struct seal_master keys[2];
-    size_t count = copy_keys(ring, keys), i = 0;
-    while (i < count && memcmp(keys[i].key_id, wrapped + AT_KEY_ID, SEAL_ID_BYTES) != 0)
-        i++;
+    size_t count = copy_keys(ring, keys), i = find_key(keys, count, wrapped);
     int result = i < count ? unwrap_with(&keys[i], name, wrapped, key, err)
                            : error_set(err, ERROR_CORRUPT, "it was wrapped by another master key than ours");
     OPENSSL_cleanse(keys, sizeof keys);

@@ -23,9 +23,14 @@
 
 #define KEYRING_FILE_BYTES 92
 #define KEYRING_VERSION 1
+#define KEYRING_OLDER_FILE "older-key" /* in DATA/store */
+#define KEYRING_DOMAINS "domains"
+#define KEYRING_SNAPSHOTS "snapshots"
 #define KEYRING_DOMAIN_NAME_MAX 64 /* characters of a trust domain's name */
 
-enum keyring_kind { KEYRING_SNAPSHOT = 1, KEYRING_DOMAIN = 2 };
+/* KEYRING_OLDER: the older master key, wrapped by the current one in DATA/store/older-key while a rotation is
+ * unfinished. */
+enum keyring_kind { KEYRING_SNAPSHOT = 1, KEYRING_DOMAIN = 2, KEYRING_OLDER = 3 };
 
 struct keyring;
 
@@ -38,14 +43,30 @@ MUST_CHECK struct keyring *keyring_new(
 void keyring_free(struct keyring *ring);
 
 /* Begin a rotation: `key` becomes the current one, the current one becomes the older one (ERROR_CONFLICT when
- * there is one already). When this returns, nobody wraps with the older one any more, and what they wrapped with
- * it is in its file. */
+ * there is one already; ERROR_INVALID when it is the current one). When this returns, nobody wraps with the older
+ * one any more, and what they wrapped with it is in its file. In memory only: see keyring_rotate.h. */
 MUST_CHECK int keyring_advance(struct keyring *ring, const uint8_t key[SEAL_KEY_BYTES], struct error *err);
 /* End it: the older key is wiped. */
 void keyring_drop_older(struct keyring *ring);
 bool keyring_has_older(const struct keyring *ring);
+/* The older key, wrapped by the current one; a key that waits to become the current one, handed by a child to the
+ * process that may change the keyring. Private to keyring_rotate.c. */
+MUST_CHECK int keyring_wrap_older(struct keyring *ring, uint8_t out[KEYRING_FILE_BYTES], struct error *err);
+MUST_CHECK int keyring_wrap_for(struct keyring *ring, const uint8_t next[SEAL_KEY_BYTES],
+    uint8_t out[KEYRING_FILE_BYTES], struct error *err); /* the current one, by the one that comes next */
+void keyring_offer(struct keyring *ring, const uint8_t key[SEAL_KEY_BYTES]);
+MUST_CHECK bool keyring_take_offer(struct keyring *ring, uint8_t key[SEAL_KEY_BYTES]); /* false: none */
+/* Whether a wrapped key names a master key that is not ours. */
+bool keyring_is_foreign(const struct keyring *ring, const uint8_t *wrapped, size_t len);
 /* Of the current key. Not a secret. */
 void keyring_current_id(const struct keyring *ring, uint8_t id[SEAL_ID_BYTES]);
+
+/* How far a rotation is; shared with children as the keys are. */
+struct keyring_progress {
+    _Atomic uint64_t total, done,
+        damaged; /* files: of them, wrapped anew or found to be; unreadable anyway */
+};
+struct keyring_progress *keyring_progress(struct keyring *ring);
 
 /* In memory. `name` is a snapshot's id in hex, or a domain's name. */
 MUST_CHECK int keyring_wrap(struct keyring *ring, enum keyring_kind kind, const char *name,
@@ -73,6 +94,6 @@ MUST_CHECK int keyring_shred_file(struct keyring *ring, int dir_fd, const char *
 /* A trust domain's name: 1 to KEYRING_DOMAIN_NAME_MAX of a-z A-Z 0-9 - _ and, not first, a dot. ERROR_INVALID. */
 MUST_CHECK int keyring_check_domain(const char *name, struct error *err);
 /* The salt of a domain: read, or made and durable when there is none. `domains_fd` is the folder of them. Whoever
- * else makes the same one at the same time gets the same salt. */
+ * else makes the same one at the same time gets the same salt. One that is damaged is made anew. */
 MUST_CHECK int keyring_domain_salt(
     struct keyring *ring, int domains_fd, const char *name, uint8_t salt[SEAL_KEY_BYTES], struct error *err);

@@ -1,4 +1,5 @@
 /* Files that hold one wrapped key. */
+#include "base/fault.h"
 #include "base/fd.h"
 #include "store/keyring_private.h"
 
@@ -48,8 +49,7 @@ int keyring_create_file(struct keyring *ring, int dir_fd, const char *file, enum
     return create_and_sync(dir_fd, file, wrapped, err);
 }
 
-/* At most one byte more than a key file has, so that a longer one is told. */
-static int read_wrapped(
+int keyring_read_wrapped(
     int dir_fd, const char *file, uint8_t wrapped[KEYRING_FILE_BYTES + 1], size_t *len, struct error *err)
 {
     struct stat about;
@@ -73,7 +73,7 @@ static int read_file(const struct keyring *ring, int dir_fd, const char *file, e
     uint8_t wrapped[KEYRING_FILE_BYTES + 1];
     size_t len = 0;
     memset(key, 0, SEAL_KEY_BYTES);
-    if (read_wrapped(dir_fd, file, wrapped, &len, err) < 0)
+    if (keyring_read_wrapped(dir_fd, file, wrapped, &len, err) < 0)
         return -1;
     if (keyring_unwrap(ring, kind, name, wrapped, len, key, with_older, err) < 0)
         return error_prefix(err, "%s", file);
@@ -91,13 +91,15 @@ int keyring_read_file(const struct keyring *ring, int dir_fd, const char *file, 
     return read_file(ring, dir_fd, file, kind, name, key, NULL, err);
 }
 
-static int replace_file(int dir_fd, const char *file, const uint8_t *wrapped, struct error *err)
+int keyring_replace_file(
+    int dir_fd, const char *file, const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err)
 {
     char temporary[KEYRING_FILE_NAME_MAX];
     snprintf(temporary, sizeof temporary, ".new.%s", file); /* not a domain's name: those begin with no dot */
     unlinkat(dir_fd, temporary, 0);                         /* what one that was killed left */
     if (create_and_sync(dir_fd, temporary, wrapped, err) < 0)
         return -1;
+    fault_point("rotate.file_written");
     if (renameat(dir_fd, temporary, dir_fd, file) < 0) {
         error_system(err, "cannot put %s in its place", file);
         unlinkat(dir_fd, temporary, 0);
@@ -121,7 +123,7 @@ int keyring_rewrap_file(struct keyring *ring, int dir_fd, const char *file, enum
     if (result == 0 && *rewrapped) {
         result = keyring_wrap(ring, kind, name, key, wrapped, err);
         if (result == 0)
-            result = replace_file(dir_fd, file, wrapped, err);
+            result = keyring_replace_file(dir_fd, file, wrapped, err);
     }
     OPENSSL_cleanse(key, sizeof key);
     return result;
@@ -185,6 +187,37 @@ static int create_domain(
     return 0;
 }
 
+/* Damage, and not a file of another master key (see keyring_open, which refuses to begin with those). */
+static bool domain_is_damaged(const struct keyring *ring, int domains_fd, const char *name)
+{
+    uint8_t wrapped[KEYRING_FILE_BYTES + 1], salt[SEAL_KEY_BYTES];
+    struct error err = {0};
+    size_t len = 0;
+    if (keyring_read_file(ring, domains_fd, name, KEYRING_DOMAIN, name, salt, &err) == 0 ||
+        keyring_read_wrapped(domains_fd, name, wrapped, &len, NULL) < 0)
+        err.kind = ERROR_NONE;
+    OPENSSL_cleanse(salt, sizeof salt);
+    return err.kind == ERROR_CORRUPT && !keyring_is_foreign(ring, wrapped, len);
+}
+
+/* A new salt in the place of one that is damaged. Nothing becomes unreadable, since recipes hold the keys of their
+ * chunks: new chunks are not shared with old ones, and that is all. */
+static int renew_domain(struct keyring *ring, int domains_fd, const char *name, struct error *err)
+{
+    uint8_t salt[SEAL_KEY_BYTES], wrapped[KEYRING_FILE_BYTES];
+    CLEANUP_FD int lock = keyring_lock(ring, LOCK_EX, err);
+    if (lock < 0)
+        return -1;
+    if (!domain_is_damaged(ring, domains_fd, name))
+        return 0;
+    int result = -1;
+    if (random_fill(salt, sizeof salt, err) == 0 &&
+        keyring_wrap(ring, KEYRING_DOMAIN, name, salt, wrapped, err) == 0)
+        result = keyring_replace_file(domains_fd, name, wrapped, err);
+    OPENSSL_cleanse(salt, sizeof salt);
+    return result;
+}
+
 int keyring_domain_salt(
     struct keyring *ring, int domains_fd, const char *name, uint8_t salt[SEAL_KEY_BYTES], struct error *err)
 {
@@ -193,9 +226,11 @@ int keyring_domain_salt(
         return -1;
     if (keyring_read_file(ring, domains_fd, name, KEYRING_DOMAIN, name, salt, &here) == 0)
         return 0;
-    if (here.kind == ERROR_NOT_FOUND) {
+    if (here.kind == ERROR_NOT_FOUND || domain_is_damaged(ring, domains_fd, name)) {
+        bool missing = here.kind == ERROR_NOT_FOUND;
         here = (struct error){0};
-        if (create_domain(ring, domains_fd, name, salt, &here) == 0 &&
+        if ((missing ? create_domain(ring, domains_fd, name, salt, &here)
+                     : renew_domain(ring, domains_fd, name, &here)) == 0 &&
             keyring_read_file(ring, domains_fd, name, KEYRING_DOMAIN, name, salt, &here) == 0)
             return 0;
     }

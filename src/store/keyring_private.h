@@ -15,3 +15,10 @@ struct keyring {
  * closing what this returns; -1 with `err`. Opened anew each time, since forked processes share the locks of a
  * description that they inherited. */
 MUST_CHECK int keyring_lock(const struct keyring *ring, int operation, struct error *err);
+
+/* What a key file holds: `wrapped` takes one byte more than such a file has, so that a longer one is told. */
+MUST_CHECK int keyring_read_wrapped(
+    int dir_fd, const char *file, uint8_t wrapped[KEYRING_FILE_BYTES + 1], size_t *len, struct error *err);
+/* Put `wrapped` in the place of a file, or make it: atomic and durable. */
+MUST_CHECK int keyring_replace_file(
+    int dir_fd, const char *file, const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err);

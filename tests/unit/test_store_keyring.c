@@ -245,11 +245,20 @@ static void racing_makers_of_a_domain_agree(void **state)
     close(out[1]);
     assert_int_equal(keyring_domain_salt(f->ring, f->dir, "other", salt, NULL), 0);
     assert_memory_not_equal(first, salt, sizeof salt);
-    /* One domain's file in another's place is refused, not used. */
+    /* One domain's file in another's place is damage: another salt is made, and kept. */
+    uint8_t other[SEAL_KEY_BYTES], again[SEAL_KEY_BYTES];
     assert_int_equal(renameat(f->dir, "default", f->dir, "other"), 0);
+    assert_int_equal(keyring_domain_salt(f->ring, f->dir, "other", other, NULL), 0);
+    assert_memory_not_equal(other, first, sizeof other);
+    assert_memory_not_equal(other, salt, sizeof other);
+    assert_int_equal(keyring_domain_salt(f->ring, f->dir, "other", again, NULL), 0);
+    assert_memory_equal(other, again, sizeof other);
+    /* That of a stranger's master key is not ours to replace. */
+    struct keyring *stranger = new_ring(f->dir, NEXT, NULL);
     struct error err = {0};
-    assert_int_equal(keyring_domain_salt(f->ring, f->dir, "other", salt, &err), -1);
+    assert_int_equal(keyring_domain_salt(stranger, f->dir, "other", again, &err), -1);
     assert_int_equal(err.kind, ERROR_CORRUPT);
+    keyring_free(stranger);
 }
 
 static void domains_have_plain_names(void **state)
