@@ -15,6 +15,7 @@ static const struct cli_command *const commands[] = {
     &command_invoke,
     &command_logs,
     &command_evict,
+    &command_status,
     &command_inspect,
     &command_bench,
     &command_process,

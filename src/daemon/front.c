@@ -242,8 +242,9 @@ static int front_open(struct front *front, struct error *err)
 {
     LIST_INIT(&front->evicts);
     LIST_INIT(&front->inspects);
+    LIST_INIT(&front->statuses);
     TAILQ_INIT(&front->builds);
-    front->next_env_id = front->next_inspect_id = 1;
+    front->next_env_id = front->next_request_id = 1;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     front->thaws_at_once = FRONT_THAWS_PER_CPU * (processors > 0 ? (uint32_t)processors : 1);
     front->opened_ns = clock_monotonic_ns();

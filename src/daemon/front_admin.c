@@ -2,7 +2,8 @@
  *
  *   GET  /thaw/v1/status
  *        {"version", "uptime_seconds", "in_flight", "environments", "invocations", "thaws", "cold_starts",
- *         "events_running", "draining"}
+ *         "events_running", "draining", "templates": {"count", "bytes", "budget_bytes", "hits", "misses",
+ *         "builds", "evictions"}}
  *   GET  /thaw/v1/runtimes
  *        {"runtimes": [{"runtime", "offered", "program", "version", "hooks", "install"}]}: what this host had when
  *        the server started, and what to install for the rest of Lambda's.
@@ -38,7 +39,7 @@
 #define TEMPLATES_MAX 256 /* of one function, that one evict may drop */
 
 /* What hangs on an exchange that is not answered yet: its kind is the first member. */
-enum admin_kind { ADMIN_EVICT = 1, ADMIN_INSPECT, ADMIN_FOLLOW };
+enum admin_kind { ADMIN_EVICT = 1, ADMIN_INSPECT, ADMIN_FOLLOW, ADMIN_STATUS };
 
 struct front_evict {
     enum admin_kind kind;
@@ -56,6 +57,13 @@ struct front_inspect {
     struct http_exchange *exchange; /* NULL: the client left */
     uint64_t request_id;
     bool json;
+};
+
+struct front_status {
+    enum admin_kind kind;
+    LIST_ENTRY(front_status) entry;
+    struct http_exchange *exchange;
+    uint64_t request_id;
 };
 
 struct admin_follow {
@@ -101,16 +109,55 @@ static bool query_flag(const struct http_exchange *exchange, const char *name)
 
 /* ---- status and environments ---- */
 
+/* The warden is asked about the templates. */
 static void handle_status(struct front *front, struct http_exchange *exchange)
 {
+    struct front_status *status = xcalloc(1, sizeof *status);
+    status->kind = ADMIN_STATUS;
+    status->exchange = exchange;
+    status->request_id = front->next_request_id++;
+    LIST_INSERT_HEAD(&front->statuses, status, entry);
+    http_set_user(exchange, status);
+    front_warden_send(front, &(struct wire_message){.type = WIRE_STATUS, .request_id = status->request_id});
+}
+
+static json_t *describe_templates(const struct wire_status_told *told)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "count", (json_int_t)told->templates, "bytes",
+        (json_int_t)told->bytes, "budget_bytes", (json_int_t)told->budget_bytes, "hits",
+        (json_int_t)told->hits, "misses", (json_int_t)told->misses, "builds", (json_int_t)told->builds,
+        "evictions", (json_int_t)told->evictions);
+}
+
+static json_t *describe_status(const struct front *front, const struct wire_status_told *told)
+{
     uint64_t uptime_s = (clock_monotonic_ns() - front->opened_ns) / 1000000000u;
-    reply_json(exchange, 200, NULL,
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "version", THAW_VERSION, "uptime_seconds",
-            (json_int_t)uptime_s, "in_flight", (json_int_t)dispatch_in_flight(front->dispatch),
-            "environments", (json_int_t)dispatch_environments(front->dispatch), "invocations",
-            (json_int_t)front->invocations, "thaws", (json_int_t)front->thaws, "cold_starts",
-            (json_int_t)front->cold_starts, "events_running", (json_int_t)front->events_running, "draining",
-            (int)front->draining));
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "version", THAW_VERSION,
+        "uptime_seconds", (json_int_t)uptime_s, "in_flight", (json_int_t)dispatch_in_flight(front->dispatch),
+        "environments", (json_int_t)dispatch_environments(front->dispatch), "invocations",
+        (json_int_t)front->invocations, "thaws", (json_int_t)front->thaws, "cold_starts",
+        (json_int_t)front->cold_starts, "events_running", (json_int_t)front->events_running, "draining",
+        (int)front->draining, "templates", describe_templates(told));
+}
+
+static void status_free(struct front_status *status)
+{
+    LIST_REMOVE(status, entry);
+    free(status);
+}
+
+void front_admin_status_told(struct front *front, const struct wire_status_told *told)
+{
+    struct front_status *status;
+    LIST_FOREACH (status, &front->statuses, entry)
+        if (status->request_id == told->request_id)
+            break;
+    if (!status)
+        return; /* the client left */
+    struct http_exchange *exchange = status->exchange;
+    http_set_user(exchange, NULL);
+    status_free(status);
+    reply_json(exchange, 200, NULL, describe_status(front, told));
 }
 
 static json_t *describe_env(const struct front_env *env, uint64_t now_ns)
@@ -327,7 +374,7 @@ static void handle_inspect(struct front *front, struct http_exchange *exchange, 
     struct front_inspect *inspect = xcalloc(1, sizeof *inspect);
     inspect->kind = ADMIN_INSPECT;
     inspect->exchange = exchange;
-    inspect->request_id = front->next_inspect_id++;
+    inspect->request_id = front->next_request_id++;
     inspect->json = query_flag(exchange, "json");
     LIST_INSERT_HEAD(&front->inspects, inspect, entry);
     http_set_user(exchange, inspect);
@@ -418,6 +465,9 @@ void front_admin_done(struct front *front, struct http_exchange *exchange, bool 
         break;
     case ADMIN_INSPECT:
         ((struct front_inspect *)user)->exchange = NULL; /* the warden's answer is still to come */
+        break;
+    case ADMIN_STATUS:
+        status_free(user);
         break;
     case ADMIN_FOLLOW:
         logs_unfollow(&((struct admin_follow *)user)->follower);

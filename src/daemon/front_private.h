@@ -139,6 +139,7 @@ struct front_packet {
 
 struct front_evict;
 struct front_inspect;
+struct front_status;
 
 struct front {
     const struct front_options *options;
@@ -166,7 +167,8 @@ struct front {
     uint32_t events_running;
     LIST_HEAD(, front_evict) evicts;
     LIST_HEAD(, front_inspect) inspects;
-    uint64_t next_inspect_id;
+    LIST_HEAD(, front_status) statuses;
+    uint64_t next_request_id; /* of what the warden is asked for people */
     uint64_t opened_ns, invocations, thaws, cold_starts;
     bool draining, drained, failed;
 };
@@ -291,4 +293,5 @@ void front_admin_handle(struct front *front, struct http_exchange *exchange);
 void front_admin_done(struct front *front, struct http_exchange *exchange, bool replied);
 void front_admin_check_evicts(struct front *front);
 void front_admin_template_dropped(struct front *front, const char *snapshot_id);
+void front_admin_status_told(struct front *front, const struct wire_status_told *message);
 void front_admin_inspected(struct front *front, const struct wire_snapshot_inspected *message, int text_fd);

@@ -106,6 +106,9 @@ static void handle_message(struct front *front, const struct wire_message *messa
     case WIRE_SNAPSHOT_INSPECTED:
         front_admin_inspected(front, &message->snapshot_inspected, fds[0]);
         break;
+    case WIRE_STATUS_TOLD:
+        front_admin_status_told(front, &message->status_told);
+        break;
     default:
         log_warning("the warden sent a message of type %d, which is not for the front", (int)message->type);
     }

@@ -26,6 +26,7 @@ struct role_options {
     const char *region, *account_id;
     uint32_t idle_seconds, concurrency, blanks, drain_seconds;
     uint32_t function_concurrency, event_retry_ms; /* function_concurrency 0: as concurrency */
+    uint64_t template_budget;                      /* bytes; 0: half of the memory */
     enum log_level log_level;
     struct sockaddr_storage listen_address;
     socklen_t listen_address_len;

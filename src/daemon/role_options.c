@@ -15,6 +15,7 @@
 #define CONCURRENCY_MAX 4000
 #define DRAIN_SECONDS_MAX 900
 #define IDLE_SECONDS_MAX (7 * 24 * 3600)
+#define SIZE_BYTES_MAX (1ull << 60)
 #define EVENT_RETRY_MS_MAX (6 * 3600 * 1000)
 
 static const char USAGE[] =
@@ -31,6 +32,8 @@ static const char USAGE[] =
     "  --event-retry-ms N      before the first retry of an Event invocation; the second waits twice as\n"
     "                          long (60000)\n"
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
+    "  --template-budget SIZE  memory for templates, such as 512M or 8G; the least valuable go first (half\n"
+    "                          of the machine's)\n"
     "  --drain SECONDS         running invocations may take this long when it is stopped (10)\n"
     "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
     "  --region NAME           as ARNs show it (us-east-1)\n"
@@ -47,6 +50,7 @@ enum option_code {
     OPTION_FUNCTION_CONCURRENCY,
     OPTION_EVENT_RETRY_MS,
     OPTION_BLANKS,
+    OPTION_TEMPLATE_BUDGET,
     OPTION_DRAIN,
     OPTION_USER,
     OPTION_REGION,
@@ -67,6 +71,7 @@ static const struct option OPTIONS[] = {
     {"function-concurrency", required_argument, NULL, OPTION_FUNCTION_CONCURRENCY},
     {"event-retry-ms", required_argument, NULL, OPTION_EVENT_RETRY_MS},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
+    {"template-budget", required_argument, NULL, OPTION_TEMPLATE_BUDGET},
     {"drain", required_argument, NULL, OPTION_DRAIN},
     {"user", required_argument, NULL, OPTION_USER},
     {"region", required_argument, NULL, OPTION_REGION},
@@ -95,6 +100,24 @@ static int parse_number(const char *text, uint32_t least, uint32_t most, uint32_
         return -1;
     }
     fprintf(stderr, "thawd: %s must be a number between %u and %u, not \"%s\"\n", name, least, most, text);
+    return 2;
+}
+
+/* A number of bytes, or of KiB, MiB, GiB or TiB. */
+static int parse_size(const char *text, uint64_t *out, const char *name)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+    bool is_number = text[0] >= '0' && text[0] <= '9' && errno == 0;
+    if (is_number && v > 0 && end[unit != NULL] == '\0' && v <= SIZE_BYTES_MAX >> shift) {
+        *out = (uint64_t)v << shift;
+        return -1;
+    }
+    fprintf(stderr, "thawd: %s must be a size such as 512M or 8G, not \"%s\"\n", name, text);
     return 2;
 }
 
@@ -215,6 +238,8 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 1, EVENT_RETRY_MS_MAX, &o->event_retry_ms, "--event-retry-ms");
     case OPTION_BLANKS:
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
+    case OPTION_TEMPLATE_BUDGET:
+        return parse_size(optarg, &o->template_budget, "--template-budget");
     case OPTION_DRAIN:
         return parse_number(optarg, 0, DRAIN_SECONDS_MAX, &o->drain_seconds, "--drain");
     case OPTION_USER:

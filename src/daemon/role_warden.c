@@ -141,6 +141,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
         .blanks = o->blanks,
         .environments = o->concurrency + SPARE_ENVIRONMENTS,
         .drain_seconds = o->drain_seconds,
+        .template_budget = o->template_budget,
         .sandbox_uid = ROLE_SANDBOX_UID,
         .sandbox_gid = ROLE_SANDBOX_UID,
     };

@@ -155,9 +155,9 @@ static int begin(struct warden *w, struct error *err)
     struct sysinfo machine;
     if (sysinfo(&machine) < 0)
         return error_system(err, "cannot ask for the size of the memory");
-    w->template_budget = w->options->template_budget;
-    if (w->template_budget == 0)
-        w->template_budget = (uint64_t)machine.totalram * machine.mem_unit / 2;
+    w->budget =
+        budget_new(w->options->template_budget > 0 ? w->options->template_budget
+                                                   : (uint64_t)machine.totalram * machine.mem_unit / 2);
     TAILQ_INIT(&w->waiting);
     TAILQ_INIT(&w->templates);
     STAILQ_INIT(&w->outgoing);
@@ -221,6 +221,7 @@ int warden_run(const struct warden_options *options, struct error *err)
         result = -1;
     }
     end_all(w);
+    budget_free(w->budget);
     loop_free(w->loop);
     fd_close(&signal_fd);
     return result;

@@ -122,8 +122,9 @@ static uint32_t count_waiting(const struct warden *w)
     uint32_t count = 0;
     const struct template_entry *t;
     const struct env *env;
+    bool builds = template_may_build(w);
     TAILQ_FOREACH (t, &w->templates, entry)
-        count += t->state == TEMPLATE_WAITS_FOR_BLANK;
+        count += builds && t->state == TEMPLATE_WAITS_FOR_BLANK;
     TAILQ_FOREACH (env, &w->waiting, in_waiting) {
         /* A thaw needs its blank only when its template is ready. */
         count += env->mode == WIRE_COLD || template_takes_clone(env->template);

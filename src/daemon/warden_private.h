@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/fd.h"
 #include "base/loop.h"
+#include "daemon/template_budget.h"
 #include "daemon/warden.h"
 #include "daemon/wire.h"
 #include "sandbox/sandbox.h"
@@ -18,6 +19,7 @@
 #define WARDEN_PREPARING_MAX 8        /* blanks being prepared at once */
 #define WARDEN_PREPARE_FAILURES_MAX 5 /* in a row, until a waiting start is refused */
 #define WARDEN_CLONES_PER_TEMPLATE 8  /* asked for and not yet answered */
+#define WARDEN_BUILDS_MAX 16          /* templates being built at once; others wait */
 #define WARDEN_FREEZES_MAX 2          /* at once; others wait */
 #define WARDEN_OUTGOING_MAX 4096      /* messages that the front has not yet taken */
 #define WARDEN_MESSAGES_PER_TURN 64
@@ -85,13 +87,14 @@ struct env {
 enum template_state { TEMPLATE_WAITS_FOR_BLANK = 1, TEMPLATE_BUILDING, TEMPLATE_PARKED };
 
 struct template_entry {
-    TAILQ_ENTRY(template_entry) entry; /* the most recently used first */
+    TAILQ_ENTRY(template_entry) entry; /* the newest first */
     struct warden *warden;
     enum template_state state;
     char snapshot_id[WIRE_ID_HEX + 1], code_id[WIRE_CODE_HEX + 1];
     uint32_t memory_mb, tmp_mb;
     bool dropping, report_drop; /* no new users; goes when the last one is served; and the front is told */
     uint32_t users, cloning;
+    struct budget_item *item; /* what it counts as; NULL when it is dropping, as it then counts no more */
     struct template *template;
     struct loop_watch *watch;
     struct blank_kit kit;        /* its view of the file system, while it is built */
@@ -156,7 +159,8 @@ struct warden {
     STAILQ_HEAD(freeze_list, freeze_job) freezes; /* waiting */
     uint32_t freezes_running;
     struct pool pool;
-    uint64_t template_budget;
+    struct budget *budget; /* of templates */
+    uint32_t building;     /* templates */
     bool front_ready, stopping, failed;
     uint64_t stopping_ns; /* since */
     struct error failure; /* why it ends when nobody asked it to */
@@ -199,10 +203,12 @@ struct template_entry *template_for(struct warden *w, const struct env *env); /*
 bool template_takes_clone(const struct template_entry *t); /* it is ready, and not too busy */
 int template_take_code_tree(struct template_entry *t, struct error *err) MUST_CHECK; /* for one clone */
 void template_release(struct template_entry **slot);                                 /* one user less */
-void template_build_waiting(struct warden *w); /* there may be a blank for one */
+bool template_may_build(const struct warden *w); /* the budget allows for one more */
+void template_build_waiting(struct warden *w);   /* there may be a blank for one */
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
 bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is being built */
+void template_tell_status(struct warden *w, uint64_t request_id);
 void template_free_all(struct warden *w, uint64_t deadline_ns);
 
 /* warden_pool.c: blank sandboxes. */

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -59,11 +60,21 @@ bool template_has_pid(struct warden *w, pid_t pid)
     return false;
 }
 
+/* No new users; it goes when the last one is served. From here on it counts no more. */
+static void stop_offering(struct template_entry *t, bool evicted)
+{
+    if (t->item != NULL)
+        budget_let_go(t->warden->budget, steal_pointer(t->item), evicted);
+    t->dropping = true;
+}
+
 /* It must have no users. */
 static void template_entry_free(struct template_entry *t)
 {
     struct warden *w = t->warden;
     TAILQ_REMOVE(&w->templates, t, entry);
+    stop_offering(t, false);
+    w->building -= t->state == TEMPLATE_BUILDING;
     loop_unwatch(&t->watch);
     if (t->template != NULL) {
         pid_t pid = template_pid(t->template);
@@ -97,19 +108,14 @@ bool template_takes_clone(const struct template_entry *t)
 
 struct template_entry *template_find(struct warden *w, const char *snapshot_id)
 {
-    struct template_entry *t;
-    TAILQ_FOREACH (t, &w->templates, entry)
-        if (!t->dropping && strcmp(t->snapshot_id, snapshot_id) == 0)
-            return t;
-    return NULL;
+    struct budget_item *item = budget_find(w->budget, snapshot_id);
+    return item == NULL ? NULL : item->user;
 }
 
 struct template_entry *template_for(struct warden *w, const struct env *env)
 {
     struct template_entry *t = template_find(w, env->snapshot_id);
-    if (t != NULL) {
-        TAILQ_REMOVE(&w->templates, t, entry);
-    } else {
+    if (t == NULL) {
         t = xcalloc(1, sizeof *t);
         t->warden = w;
         t->state = TEMPLATE_WAITS_FOR_BLANK;
@@ -119,8 +125,9 @@ struct template_entry *template_for(struct warden *w, const struct env *env)
         t->tmp_mb = env->tmp_mb;
         memcpy(t->snapshot_id, env->snapshot_id, sizeof t->snapshot_id);
         memcpy(t->code_id, env->code_id, sizeof t->code_id);
+        TAILQ_INSERT_HEAD(&w->templates, t, entry);
     }
-    TAILQ_INSERT_HEAD(&w->templates, t, entry);
+    t->item = budget_use(w->budget, env->snapshot_id, clock_monotonic_ns(), t);
     t->users++;
     return t;
 }
@@ -188,6 +195,8 @@ static int build_from(
     if (image_decode(&image, manifest, err) == 0 && image_check_machine(&image, err) == 0)
         result = start_process(t, &image, &stream, err);
     t->is_single = result == 0 && image.process_count == 1;
+    if (t->item != NULL) /* all that it is going to hold */
+        budget_set_bytes(t->warden->budget, t->item, image.page_bytes);
     image_free(&image);
     return result;
 }
@@ -213,7 +222,6 @@ static int build(struct template_entry *t, struct error *err)
     if (result < 0)
         return -1;
     t->watch = loop_watch_fd(w->loop, template_fd(t->template), EPOLLIN, template_event, t, err);
-    t->state = TEMPLATE_BUILDING;
     return t->watch == NULL ? -1 : 0;
 }
 
@@ -234,7 +242,7 @@ static void template_failed(struct template_entry *t, const struct error *why)
     struct warden *w = t->warden;
     bool worked = t->state == TEMPLATE_PARKED;
     struct env *env;
-    t->dropping = true;
+    stop_offering(t, false);
     while ((env = find_user(w, t)) != NULL) {
         if (worked)
             env_template_died(env, why);
@@ -243,47 +251,100 @@ static void template_failed(struct template_entry *t, const struct error *why)
     }
 }
 
+static bool may_go(const struct budget_item *item)
+{
+    const struct template_entry *t = item->user;
+    return t->users == 0 && t->state == TEMPLATE_PARKED;
+}
+
+/* Evict what is worth least, but nothing that is in use. */
+static void keep_to_budget(struct warden *w)
+{
+    struct budget_item *item;
+    while ((item = budget_victim(w->budget, may_go, clock_monotonic_ns())) != NULL) {
+        struct template_entry *t = item->user;
+        log_debug("evicting the template of snapshot %s to save memory", t->snapshot_id);
+        stop_offering(t, true);
+        template_entry_free(t);
+    }
+}
+
+bool template_may_build(const struct warden *w)
+{
+    /* Where the templates in use alone fill the budget, one is built after the other. */
+    return w->building < WARDEN_BUILDS_MAX && (w->building == 0 || !budget_is_exceeded(w->budget));
+}
+
+static struct template_entry *next_to_build(struct warden *w)
+{
+    struct template_entry *t;
+    keep_to_budget(w);
+    if (!template_may_build(w))
+        return NULL;
+    TAILQ_FOREACH_REVERSE(t, &w->templates, template_list, entry) /* the oldest first */
+    if (t->state == TEMPLATE_WAITS_FOR_BLANK)
+        return t;
+    return NULL;
+}
+
 void template_build_waiting(struct warden *w)
 {
-    struct template_entry *next;
-    for (struct template_entry *t = TAILQ_FIRST(&w->templates); t != NULL; t = next) {
-        next = TAILQ_NEXT(t, entry);
-        if (t->state != TEMPLATE_WAITS_FOR_BLANK)
-            continue;
+    struct template_entry *t;
+    while ((t = next_to_build(w)) != NULL) {
         if (!pool_take(w, &t->kit))
             return;
         struct error err = {0};
         t->users++;
+        t->state = TEMPLATE_BUILDING;
+        w->building++;
         if (build(t, &err) < 0)
             template_failed(t, &err);
         template_release(&t);
     }
 }
 
-/* Evict what was not used for longest, but nothing that is in use. */
-static void keep_to_budget(struct warden *w)
+/* What a process holds that no file could give back, in bytes; 0 when it is gone (proc_pid_statm(5)). */
+static uint64_t memory_held(pid_t pid)
 {
-    uint64_t total = 0;
-    struct template_entry *t, *previous;
+    char path[32], text[128];
+    unsigned long resident = 0, shared = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2 || resident < shared)
+        return 0;
+    return (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void template_tell_status(struct warden *w, uint64_t request_id)
+{
+    struct budget_counts counts = budget_count(w->budget);
+    struct wire_message m = {.type = WIRE_STATUS_TOLD};
+    const struct template_entry *t;
+    m.status_told = (struct wire_status_told){.request_id = request_id,
+        .templates = counts.templates,
+        .budget_bytes = counts.budget_bytes,
+        .hits = counts.hits,
+        .misses = counts.misses,
+        .builds = counts.builds,
+        .evictions = counts.evictions};
     TAILQ_FOREACH (t, &w->templates, entry)
-        total += t->state == TEMPLATE_PARKED ? template_memory_bytes(t->template) : 0;
-    for (t = TAILQ_LAST(&w->templates, template_list); t != NULL && total > w->template_budget;
-         t = previous) {
-        previous = TAILQ_PREV(t, template_list, entry);
-        if (t->users > 0 || t->state != TEMPLATE_PARKED)
-            continue;
-        total -= template_memory_bytes(t->template);
-        log_info("evicting the template of snapshot %s to save memory", t->snapshot_id);
-        template_entry_free(t);
-    }
+        m.status_told.bytes += t->template == NULL ? 0 : memory_held(template_pid(t->template));
+    warden_send(w, &m, NULL, 0);
 }
 
 static void template_is_ready(struct template_entry *t)
 {
+    struct warden *w = t->warden;
     t->state = TEMPLATE_PARKED;
+    w->building--;
     t->ready_ns = clock_monotonic_ns();
-    blank_kit_free(t->warden, &t->kit);
-    keep_to_budget(t->warden);
+    blank_kit_free(w, &t->kit);
+    if (t->item == NULL)
+        return;
+    budget_is_ready(w->budget, t->item, t->ready_ns - t->begin_ns);
+    budget_set_bytes(w->budget, t->item, memory_held(template_pid(t->template)));
 }
 
 static void template_is_gone(struct template_entry *t, const struct template_event *event)
@@ -327,7 +388,7 @@ void template_drop(struct warden *w, const char *snapshot_id, bool report)
             tell_dropped(w, snapshot_id);
         return;
     }
-    t->dropping = true;
+    stop_offering(t, false);
     t->report_drop = report;
     t->users++;
     template_release(&t);

@@ -108,6 +108,9 @@ static int handle(struct warden *w, const struct wire_message *m, uint64_t recei
     case WIRE_SNAPSHOT_INSPECT:
         snapshot_inspect(w, &m->snapshot_inspect);
         return 0;
+    case WIRE_STATUS:
+        template_tell_status(w, m->request_id);
+        return 0;
     case WIRE_SNAPSHOT_KEEP:
         return snapshot_keep(w, m->snapshot_id, err);
     case WIRE_FRONT_READY:

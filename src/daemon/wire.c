@@ -243,6 +243,30 @@ static void decode_snapshot_inspected(struct decoder *d, struct wire_snapshot_in
     decode_error(d, &m->error);
 }
 
+static void encode_status_told(struct buffer *out, const struct wire_status_told *m)
+{
+    buffer_append_u64(out, m->request_id);
+    buffer_append_u32(out, m->templates);
+    buffer_append_u64(out, m->bytes);
+    buffer_append_u64(out, m->budget_bytes);
+    buffer_append_u64(out, m->hits);
+    buffer_append_u64(out, m->misses);
+    buffer_append_u64(out, m->builds);
+    buffer_append_u64(out, m->evictions);
+}
+
+static void decode_status_told(struct decoder *d, struct wire_status_told *m)
+{
+    m->request_id = cursor_u64(&d->c);
+    m->templates = cursor_u32(&d->c);
+    m->bytes = cursor_u64(&d->c);
+    m->budget_bytes = cursor_u64(&d->c);
+    m->hits = cursor_u64(&d->c);
+    m->misses = cursor_u64(&d->c);
+    m->builds = cursor_u64(&d->c);
+    m->evictions = cursor_u64(&d->c);
+}
+
 static void encode_body(struct buffer *out, const struct wire_message *m)
 {
     switch (m->type) {
@@ -268,6 +292,10 @@ static void encode_body(struct buffer *out, const struct wire_message *m)
         return encode_snapshot_inspect(out, &m->snapshot_inspect);
     case WIRE_SNAPSHOT_INSPECTED:
         return encode_snapshot_inspected(out, &m->snapshot_inspected);
+    case WIRE_STATUS:
+        return buffer_append_u64(out, m->request_id);
+    case WIRE_STATUS_TOLD:
+        return encode_status_told(out, &m->status_told);
     case WIRE_FRONT_READY:
         return;
     case WIRE_TYPE_COUNT:
@@ -302,6 +330,11 @@ static void decode_body(struct decoder *d, struct wire_message *m)
         return decode_snapshot_inspect(d, &m->snapshot_inspect);
     case WIRE_SNAPSHOT_INSPECTED:
         return decode_snapshot_inspected(d, &m->snapshot_inspected);
+    case WIRE_STATUS:
+        m->request_id = cursor_u64(&d->c);
+        return;
+    case WIRE_STATUS_TOLD:
+        return decode_status_told(d, &m->status_told);
     case WIRE_FRONT_READY:
         return;
     case WIRE_TYPE_COUNT:

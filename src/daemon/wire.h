@@ -11,6 +11,7 @@
  *   WIRE_TEMPLATE_DROP                      WIRE_TEMPLATE_DROPPED
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
+ *   WIRE_STATUS                             WIRE_STATUS_TOLD
  *   WIRE_SNAPSHOT_KEEP                      -  (one for each snapshot of the catalog, before READY)
  *   WIRE_FRONT_READY                        -  (once: requests are being accepted; snapshots that were not
  *                                               kept belong to nobody, since a crash, and are removed)
@@ -44,6 +45,8 @@ enum wire_type {
     WIRE_SNAPSHOT_KEEP,
     WIRE_FRONT_READY,
     WIRE_ENV_SERVED,
+    WIRE_STATUS,
+    WIRE_STATUS_TOLD,
     WIRE_TYPE_COUNT,
 };
 
@@ -132,7 +135,16 @@ struct wire_snapshot_inspected {
     struct error error; /* else one descriptor with the text comes along */
 };
 
-/* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL, _SERVED are {u64 env_id}; WIRE_TEMPLATE_DROP,
+struct wire_status_told {
+    uint64_t request_id;
+    uint32_t templates;           /* in memory */
+    uint64_t bytes, budget_bytes; /* what they hold, and may hold */
+    uint64_t hits, misses;        /* thaws whose template was ready, and that had to wait for it */
+    uint64_t builds, evictions;   /* of templates, for the sake of the budget */
+};
+
+/* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL, _SERVED are {u64 env_id}, WIRE_STATUS is {u64
+ * request_id}; WIRE_TEMPLATE_DROP,
  * _DROPPED, WIRE_SNAPSHOT_DELETE, _KEEP are a snapshot id. */
 struct wire_message {
     enum wire_type type;
@@ -144,7 +156,9 @@ struct wire_message {
         struct wire_env_exited env_exited;
         struct wire_snapshot_inspect snapshot_inspect;
         struct wire_snapshot_inspected snapshot_inspected;
+        struct wire_status_told status_told;
         uint64_t env_id;                   /* WIRE_ENV_KILL, WIRE_ENV_SERVED */
+        uint64_t request_id;               /* WIRE_STATUS */
         char snapshot_id[WIRE_ID_HEX + 1]; /* the template and delete messages */
     };
 };

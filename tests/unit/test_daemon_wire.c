@@ -63,6 +63,12 @@ static struct wire_message make(enum wire_type type)
     case WIRE_ENV_SERVED:
         m.env_id = 11;
         break;
+    case WIRE_STATUS:
+        m.request_id = 12;
+        break;
+    case WIRE_STATUS_TOLD:
+        m.status_told = (struct wire_status_told){.request_id = 12, .templates = 2, .bytes = 5, .hits = 9};
+        break;
     case WIRE_FRONT_READY:
     case WIRE_TYPE_COUNT:
         break;

@@ -1,0 +1,56 @@
+"""Templates in memory: what the budget keeps, what is told about it, and what happens when far more are wanted than fit."""
+
+import json
+import subprocess
+import sys
+
+import harness
+
+sys.path.insert(0, str(harness.ROOT / "bench"))
+import zipf  # noqa: E402
+
+SOURCE = "def handler(event, context): return event"
+
+
+def test_status_tells_of_templates(new_daemon, make_function):
+    daemon = new_daemon(arguments=["--template-budget", "3G"]).start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    before = daemon.get("/thaw/v1/status")["templates"]
+    assert before == dict(count=0, bytes=0, budget_bytes=3 << 30, hits=0, misses=0, builds=0, evictions=0)
+    for _ in range(3):
+        assert function.call(1, version) == 1
+        function.evict(version)
+    told = daemon.get("/thaw/v1/status")["templates"]
+    assert (told["count"], told["hits"], told["misses"], told["builds"], told["evictions"]) == (1, 2, 1, 1, 0)
+    assert 1 << 20 < told["bytes"] < 64 << 20, "an interpreter's memory"
+    printed = daemon.thaw("status").stdout
+    assert "1 in memory" in printed and "2 thaws found theirs ready, 1 waited" in printed, printed
+    assert json.loads(daemon.thaw("status", "--json").stdout)["templates"]["hits"] == 2
+    function.evict(version, templates=True)
+    told = daemon.get("/thaw/v1/status")["templates"]
+    assert (told["count"], told["bytes"], told["evictions"]) == (0, 0, 0), "what somebody drops is not evicted"
+
+
+def test_the_budget_is_a_size(new_daemon):
+    daemon = new_daemon()
+    for wrong in ("0", "-1", "1X", "1MB", "M", "", "99999999T"):
+        done = subprocess.run([harness.THAWD, "--data", daemon.data, "--template-budget", wrong], capture_output=True,
+                              text=True, timeout=harness.PATIENCE_S)
+        assert done.returncode == 2 and "must be a size" in done.stderr, (wrong, done)
+
+
+def test_twenty_times_more_templates_than_fit(new_daemon):
+    """Forty versions called by Zipf's law, with memory for the templates of two of them: every call is answered."""
+    daemon = new_daemon().start()
+    made = zipf.publish(daemon, 40)
+    budget = int(zipf.held_by_all(daemon, made) / 20)
+    daemon.stop()
+    daemon.arguments += ["--template-budget", str(budget), "--concurrency", "4"]
+    daemon.start()
+    load = zipf.Load(daemon, made, exponent=1, clients=4, seconds=harness.PATIENCE_S, calls=400).finish()
+    assert not load.failures, load.failures
+    assert len(load.served) >= 400
+    told = daemon.get("/thaw/v1/status")["templates"]
+    assert told["hits"] > 0 and told["evictions"] > 20, told
+    harness.wait_until(lambda: daemon.get("/thaw/v1/status")["templates"]["bytes"] <= budget, "the budget to be kept")
