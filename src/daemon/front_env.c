@@ -357,6 +357,7 @@ void front_env_answered(struct front_env *env)
 {
     env->call = NULL;
     env->state = FRONT_ENV_ANSWERED;
+    env->version->losses = 0;
 }
 
 static void env_ready(struct front_env *env)
@@ -364,7 +365,7 @@ static void env_ready(struct front_env *env)
     loop_timer_cancel(&env->timer);
     env->ready_ns = clock_monotonic_ns();
     if (env->mode == WIRE_THAW) {
-        env->version->replaced = false;
+        env->version->remakes = 0;
         front_log_restore_report(env, NULL, NULL);
     }
     env->state = FRONT_ENV_PARKED;

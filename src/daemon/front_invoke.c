@@ -127,6 +127,28 @@ void front_call_break(struct front_call *call, const struct front_failure *failu
     call_free(call);
 }
 
+void front_call_run_again(struct front_call *call)
+{
+    struct front_env *env = call->env;
+    struct front_failure failure = {
+        .type = "Sandbox.PagesLost", .status = "error", .http_status = call->run_again ? 500 : 0};
+    snprintf(failure.message, sizeof failure.message, "its environment lost pages of its memory: %s%s",
+        env->lost.text, call->run_again ? "" : "; it is run again in another");
+    call->answered_ns = clock_monotonic_ns();
+    log_failure(env, call, &failure);
+    front_log_end(env, call, failure.status, failure.type);
+    env->call = NULL;
+    dispatch_call_broke(call->front->dispatch, &call->dispatch, clock_monotonic_ns());
+    if (call->run_again) {
+        failure.type = "ServiceException";
+        front_call_refuse(call, &failure);
+        return;
+    }
+    call->run_again = true;
+    call->delivered_ns = call->answered_ns = 0;
+    front_call_submit(call);
+}
+
 void front_call_lose(struct front_call *call, struct front_env *env, const struct front_failure *failure)
 {
     if (failure->http_status) {

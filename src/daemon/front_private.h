@@ -48,6 +48,8 @@
 #define FRONT_EVENT_AGE_MS 21600000u      /* Lambda: six hours */
 #define FRONT_EVENT_THROTTLE_MS 1000u     /* until a throttled event is tried again */
 #define FRONT_WARDEN_QUEUE_MAX (1u << 20) /* messages that wait for the warden to read */
+#define FRONT_REMAKES_MAX 3          /* of a version's snapshot in a row, where what was stored got lost */
+#define FRONT_LOSSES_MAX 3           /* of environments' pages in a row, until starts of the version fail */
 #define FRONT_EXIT_GRACE_NS 2000000u /* between a process's end and its verdict: words on the wire count */
 #define FRONT_ERROR_BODY_BYTES 4096  /* of a function's error that becomes a StateReason */
 #define FRONT_BUCKETS 1024           /* power of two; of the tables of environments and versions */
@@ -81,7 +83,10 @@ struct front_version {
     TAILQ_ENTRY(front_version) in_builds; /* waiting for its turn */
     bool build_waits;
     bool retired;
-    bool replaced; /* its snapshot failed to thaw and was made anew, and has not thawed since */
+    uint32_t remakes; /* its snapshot failed to thaw and was made anew, so often in a row */
+    uint32_t
+        losses; /* environments lost pages, so often in a row; those that a template lost together count once */
+    uint64_t losses_up_to_env; /* the newest environment when that happened last */
 };
 
 struct front_env {
@@ -98,6 +103,7 @@ struct front_env {
     bool served;      /* at least one event was delivered */
     bool tell_served; /* the warden waits to hear that the first one is done */
     bool out_of_memory;
+    struct error lost; /* why its pages could not be had; ERROR_NONE: it was not that */
     int32_t wait_status;
     int fd[WIRE_ENV_FD_COUNT];
     struct runtime_endpoint *runtime;
@@ -121,6 +127,7 @@ struct front_call {
     struct lambda_invocation *invocation;
     char request_id[37]; /* outlives the invocation, for END and REPORT */
     struct front_env *env;
+    bool run_again; /* its first environment lost pages */
     uint64_t delivered_ns, answered_ns;
 };
 
@@ -229,6 +236,9 @@ void front_call_delivered(struct front_call *call);
 void front_call_succeed(struct front_call *call, struct bytes body);
 void front_call_function_error(struct front_call *call, struct bytes body);
 void front_call_break(struct front_call *call, const struct front_failure *failure);
+/* Its environment lost pages of its memory: it is run again in another; or refused, when that happens again. The
+ * environment that served it is broken for the dispatcher. */
+void front_call_run_again(struct front_call *call);
 void front_call_lose(struct front_call *call, struct front_env *env, const struct front_failure *failure);
 void front_call_refuse(struct front_call *call, const struct front_failure *failure);
 /* What a process's end means, in Lambda's words. */
@@ -253,8 +263,9 @@ char *front_trace_json(struct front_env *env, const struct front_call *call);
 void front_snapshot(void *front, const struct catalog_function *version); /* of lambda_backend */
 /* At start-up: tell the warden which snapshots belong to a version; build what is still Pending. */
 MUST_CHECK int front_snapshot_resume(struct front *front, struct error *err);
-/* The snapshot cannot be thawed here: freeze anew; calls wait. */
-void front_snapshot_remake(struct front_version *version, const char *why);
+/* The snapshot that `env` was to be thawed from is damaged, or cannot be thawed here: it is frozen anew while calls wait, unless
+ * that is under way or was done meanwhile. False: that was tried in vain already. */
+bool front_snapshot_remake(struct front_env *env, const struct error *why);
 void front_build_parked(struct front_env *env);
 void front_build_failed(struct front_env *env, const struct front_failure *failure);
 void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message);

@@ -69,13 +69,27 @@ int front_snapshot_resume(struct front *front, struct error *err)
     return catalog_each_pending(front->catalog, resume_one, front, err);
 }
 
-void front_snapshot_remake(struct front_version *version, const char *why)
+bool front_snapshot_remake(struct front_env *env, const struct error *why)
 {
-    log_warning(
-        "%s:%s is initialised and frozen anew: %s", version->function->name, version->function->version, why);
-    version->replaced = true;
+    struct front_version *version = env->version;
+    const struct catalog_function *function = version->function;
+    if (!version->pool || version->retired)
+        return false;
+    if (strcmp(env->snapshot_id, function->snapshot_id) != 0)
+        return true;
+    if (version->build || version->build_waits) {
+        dispatch_pool_hold(version->pool);
+        return true;
+    }
+    /* What got lost on its way may get lost again; what cannot be thawed will not be thawed the next time. */
+    bool got_lost = why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
+    if (version->remakes >= (got_lost ? FRONT_REMAKES_MAX : 1))
+        return false;
+    log_warning("%s:%s is initialised and frozen anew: %s", function->name, function->version, why->text);
+    version->remakes++;
     dispatch_pool_hold(version->pool);
     build_queue(version);
+    return true;
 }
 
 /* ---- freezing ---- */

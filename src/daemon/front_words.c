@@ -98,6 +98,12 @@ static const struct runtime_callbacks runtime_callbacks = {
 
 /* ---- what the warden says ---- */
 
+/* It never became ready, through no fault of its own, and another may: nobody is blamed. */
+static void start_again(struct front_env *env)
+{
+    dispatch_env_discard(env->front->dispatch, &env->dispatch, clock_monotonic_ns());
+}
+
 /* The warden could not start it. */
 static void start_refused(struct front_env *env, const struct error *err)
 {
@@ -111,9 +117,12 @@ static void start_refused(struct front_env *env, const struct error *err)
         front_env_bury(env);
         return;
     }
-    if (env->mode == WIRE_THAW && unusable && !version->replaced) {
-        front_snapshot_remake(version, err->text);
-    } else if (env->mode == WIRE_COLD && err->kind == ERROR_INVALID) {
+    if (env->mode == WIRE_THAW && unusable && front_snapshot_remake(env, err)) {
+        start_again(env);
+        front_env_bury(env);
+        return;
+    }
+    if (env->mode == WIRE_COLD && err->kind == ERROR_INVALID) {
         failure.type = "Runtime.InvalidEntrypoint";
         failure.http_status = 0;
         failure.status = "error";
@@ -187,14 +196,16 @@ bool front_env_read_report(struct front_env *env, struct plan_report *report)
     return read(fd, report, sizeof *report) == (ssize_t)sizeof *report && report->magic == PLAN_REPORT_MAGIC;
 }
 
-/* A clone died before it asked for an event: its plan failed, or its after-restore hooks ended it. */
-static void restore_died(struct front_env *env, struct front_failure *failure)
+/* A clone died before it asked for an event: its plan failed, or its after-restore hooks ended it. True: its version is
+ * frozen anew, and nobody is to be blamed. */
+static bool restore_died(struct front_env *env, struct front_failure *failure)
 {
     struct plan_report report;
     front_log_restore_report(env, "error", failure->type);
     if (!front_env_read_report(env, &report) || report.failed == 0)
-        return;
+        return false;
     struct front_version *version = env->version;
+    struct error why;
     log_error("%s:%s did not thaw: operation %u of plan %u of its process %u gave %d",
         version->function->name, version->function->version, report.op, report.plan, report.process,
         report.failed);
@@ -202,8 +213,39 @@ static void restore_died(struct front_env *env, struct front_failure *failure)
     snprintf(failure->message, sizeof failure->message,
         "The environment could not be restored: operation %u of plan %u of its process %u gave %d.",
         report.op, report.plan, report.process, report.failed);
-    if (!version->replaced)
-        front_snapshot_remake(version, failure->message);
+    error_set(&why, ERROR_UNSUPPORTED, "%s", failure->message);
+    return front_snapshot_remake(env, &why);
+}
+
+/* A thousand clones of one template that lost pages together are one mishap. */
+static bool lost_too_often(struct front_env *env)
+{
+    struct front_version *version = env->version;
+    if (env->id > version->losses_up_to_env) {
+        version->losses++;
+        version->losses_up_to_env = env->front->next_env_id - 1;
+    }
+    return version->losses > FRONT_LOSSES_MAX;
+}
+
+/* Pages of its memory could not be had: whoever served it is gone, or what is stored is damaged or away. Then the version is
+ * frozen anew. What it was asked to do is done by another environment. */
+static void env_lost_pages(struct front_env *env)
+{
+    const struct error *why = &env->lost;
+    bool is_damaged = why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
+    bool hopeless = lost_too_often(env) || (is_damaged && !front_snapshot_remake(env, why));
+    struct front_failure failure = {.type = "ServiceException", .http_status = 500};
+    snprintf(failure.message, sizeof failure.message, "%s", why->text);
+    if (env->state == FRONT_ENV_SERVING) {
+        env->call->run_again |= hopeless;
+        front_call_run_again(env->call);
+    } else if (hopeless) {
+        front_log_restore_report(env, "error", failure.type);
+        front_env_fail_start(env, &failure);
+    } else {
+        start_again(env);
+    }
 }
 
 static void env_verdict(void *context)
@@ -213,6 +255,12 @@ static void env_verdict(void *context)
     struct front_failure failure;
     front_env_drain_log(env);
     front_failure_of_exit(&failure, env);
+    bool worked = env->state == FRONT_ENV_RESTORING || env->state == FRONT_ENV_SERVING;
+    if (worked && env->lost.kind != ERROR_NONE) {
+        env_lost_pages(env);
+        front_env_bury(env);
+        return;
+    }
     switch (env->state) {
     case FRONT_ENV_REQUESTED:
     case FRONT_ENV_INITIALISING:
@@ -221,8 +269,10 @@ static void env_verdict(void *context)
         front_env_fail_start(env, &failure);
         break;
     case FRONT_ENV_RESTORING:
-        restore_died(env, &failure);
-        front_env_fail_start(env, &failure);
+        if (restore_died(env, &failure))
+            start_again(env);
+        else
+            front_env_fail_start(env, &failure);
         break;
     case FRONT_ENV_SERVING:
         front_call_break(env->call, &failure);
@@ -255,6 +305,7 @@ void front_env_exited(struct front *front, const struct wire_env_exited *message
     env->exited = true;
     env->wait_status = message->wait_status;
     env->out_of_memory = message->out_of_memory;
+    env->lost = message->error;
     /* Its last words (an answer, an error report) may still be on their way through our own loop. */
     bool may_have_spoken = env->state == FRONT_ENV_SERVING || env->state == FRONT_ENV_INITIALISING ||
                            env->state == FRONT_ENV_RESTORING;

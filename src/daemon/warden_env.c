@@ -57,7 +57,9 @@ static void tell_exit(struct env *env)
     struct wire_message m = {.type = WIRE_ENV_EXITED};
     m.env_exited = (struct wire_env_exited){.env_id = env->id,
         .wait_status = env->wait_status,
-        .out_of_memory = sandbox_oom_killed(env->kit.sandbox)};
+        .out_of_memory = sandbox_oom_killed(env->kit.sandbox),
+        .pages_lost = env->lost.kind != ERROR_NONE,
+        .error = env->lost};
     struct warden *w = env->warden;
     env_free(env);
     warden_send(w, &m, NULL, 0);

@@ -65,6 +65,7 @@ struct env {
     enum env_state state;
     bool retried;          /* its template died when it was asked for the clone; it has been asked again */
     bool killed;           /* asked for while CLONING: ends as soon as it exists */
+    bool is_first;         /* clone of its template */
     bool exited, freezing; /* the exit is told only after the freeze was */
     int wait_status;
     enum wire_start_mode mode;
@@ -74,6 +75,8 @@ struct env {
     uint8_t *strings;                /* owned */
     struct template_entry *template; /* that it waits for, or is being cloned from */
     pid_t template_pid;              /* that it was cloned from */
+    struct template_entry *server;   /* whose pager serves its pages, until it ends; else NULL */
+    struct error lost;               /* why its pages could not be had, and it was killed */
     struct blank_kit
         kit; /* the ends for the front go when it was told; a cold start keeps log_read for a freeze */
     pid_t pid;

@@ -206,6 +206,8 @@ static void encode_env_exited(struct buffer *out, const struct wire_env_exited *
     buffer_append_u64(out, m->env_id);
     buffer_append_u32(out, (uint32_t)m->wait_status);
     buffer_append_u8(out, m->out_of_memory);
+    buffer_append_u8(out, m->pages_lost);
+    encode_error(out, &m->error);
 }
 
 static void decode_env_exited(struct decoder *d, struct wire_env_exited *m)
@@ -213,6 +215,9 @@ static void decode_env_exited(struct decoder *d, struct wire_env_exited *m)
     m->env_id = decode_env_id(d);
     m->wait_status = (int32_t)decode_u32_within(d, 0, 0xffff, "wait status");
     m->out_of_memory = decode_bool(d, "out-of-memory flag");
+    m->pages_lost = decode_bool(d, "flag of lost pages");
+    decode_error(d, &m->error);
+    require(d, m->pages_lost == (m->error.kind != ERROR_NONE), "reason of an end");
 }
 
 static void encode_snapshot_inspect(struct buffer *out, const struct wire_snapshot_inspect *m)

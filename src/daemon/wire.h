@@ -122,6 +122,10 @@ struct wire_env_exited {
     uint64_t env_id;
     int32_t wait_status; /* as waitpid(2) gives it */
     bool out_of_memory;  /* the memory controller killed it */
+    bool
+        pages_lost; /* the warden killed it: pages of its memory could not be had. It has seen no wrong one */
+    struct error
+        error; /* then: why. ERROR_NOT_FOUND, _CORRUPT: freeze the version anew. ERROR_NONE unless pages_lost */
 };
 
 struct wire_snapshot_inspect {

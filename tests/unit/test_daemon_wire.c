@@ -50,7 +50,9 @@ static struct wire_message make(enum wire_type type)
         strcpy(m.env_frozen.snapshot_id, ID);
         break;
     case WIRE_ENV_EXITED:
-        m.env_exited = (struct wire_env_exited){.env_id = 9, .wait_status = 0x8b, .out_of_memory = true};
+        m.env_exited = (struct wire_env_exited){
+            .env_id = 9, .wait_status = 0x8b, .out_of_memory = true, .pages_lost = true};
+        error_set(&m.env_exited.error, ERROR_CORRUPT, "it is damaged");
         break;
     case WIRE_SNAPSHOT_INSPECT:
         m.snapshot_inspect = (struct wire_snapshot_inspect){.request_id = 3, .plan = true};
