@@ -32,9 +32,10 @@ struct freeze_job {
 };
 
 /* In the child. */
-static int put_pages(void *context, const void *data, size_t len, struct error *err)
+static int put_pages(
+    void *context, uint64_t space, uint64_t address, const void *data, size_t len, struct error *err)
 {
-    return store_writer_pages(context, data, len, err);
+    return store_writer_pages(context, space, address, data, len, err);
 }
 
 static int freeze_and_store(const struct freeze_job *job, struct store_writer **writer,
@@ -61,15 +62,17 @@ static int freeze_and_store(const struct freeze_job *job, struct store_writer **
     result->memory_bytes = image.page_bytes;
     image_encode(&manifest, &image);
     image_free(&image);
-    return store_writer_commit(
-        steal_pointer(*writer), manifest.data, manifest.len, &result->stored_bytes, err);
+    struct store_written written = {0};
+    int stored = store_writer_commit(steal_pointer(*writer), manifest.data, manifest.len, &written, err);
+    result->stored_bytes = written.stored_bytes;
+    return stored;
 }
 
 static void freeze_body(void *context, struct worker_result *result)
 {
     struct freeze_job *job = context;
-    struct store_writer *writer =
-        store_writer_begin(job->warden->options->store, job->snapshot_id, &result->error);
+    struct store_writer *writer = store_writer_begin(
+        job->warden->options->store, job->snapshot_id, STORE_DEFAULT_DOMAIN, &result->error);
     if (writer == NULL)
         return;
     if (freeze_and_store(job, &writer, result, &result->error) < 0)

@@ -67,7 +67,8 @@ static int write_extent(struct freeze *f, struct plan *plan, int source, struct 
         ssize_t got = pread(source, chunk, want, (off_t)(from + done));
         if (got <= 0)
             return error_system(err, "cannot read a file's contents");
-        if (f->request->put_pages(f->request->put_context, chunk, (size_t)got, err) < 0)
+        if (f->request->put_pages(
+                f->request->put_context, FREEZE_BULK_SPACE, offset + done, chunk, (size_t)got, err) < 0)
             return -1;
         done += (uint64_t)got;
     }

@@ -24,6 +24,8 @@ struct freeze_stream {
  * freeze, as reading it takes it away. */
 enum freeze_spare { FREEZE_SPARE_NEVER = 0, FREEZE_SPARE_ON_FAILURE, FREEZE_SPARE_ALWAYS };
 
+#define FREEZE_BULK_SPACE UINT64_MAX
+
 struct freeze_request {
     pid_t pid; /* the process to freeze, as the caller sees it */
     /* For programs outside Lambda: */
@@ -44,8 +46,11 @@ struct freeze_request {
     uint32_t filter_count; /* system call filters that its sandbox attached to it */
     int log_fd; /* the pipe that the process's stdout and stderr write to (either end): descriptors of the
                    process that are this pipe become the log of each clone */
-    /* Takes the pages, in order, many at a time. Returns 0, or -1 with `err` filled. */
-    int (*put_pages)(void *context, const void *data, size_t len, struct error *err);
+    /* Takes the page stream, in order, many pages at a time. Returns 0, or -1 with `err` filled. `space` and `address` tell
+     * where a piece belongs, so that equal memory can be cut in equal places: the process's index and its address there, or
+     * FREEZE_BULK_SPACE and the offset in the image's bulk. */
+    int (*put_pages)(
+        void *context, uint64_t space, uint64_t address, const void *data, size_t len, struct error *err);
     void *put_context;
 };
 

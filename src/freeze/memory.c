@@ -51,7 +51,8 @@ static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, si
     plan_do(&f->process->template_plan, PLAN_READ_PAGES, plan_literal(address), plan_literal(len));
     f->image->page_bytes += len;
     f->process->mappings[f->process->mapping_count - 1].page_count += len / PAGE;
-    return f->request->put_pages(f->request->put_context, bytes, len, err);
+    uint64_t space = (uint64_t)(f->process - f->image->processes);
+    return f->request->put_pages(f->request->put_context, space, address, bytes, len, err);
 }
 
 /* Pages of zeros need not be stored where untouched memory reads as zeros anyway. */

@@ -85,8 +85,11 @@ static size_t find_streams(int pidfd, struct freeze_stream streams[3])
 
 /* ---- the worker ---- */
 
-static int put_pages(void *context, const void *data, size_t len, struct error *err)
+static int put_pages(
+    void *context, uint64_t space, uint64_t address, const void *data, size_t len, struct error *err)
 {
+    (void)space;
+    (void)address;
     return folder_put_pages(context, data, len, err);
 }
 

@@ -1,17 +1,35 @@
 /* What the files of the store share. Private to the store. */
 #pragma once
 
-#include "store/seal.h"
+#include "store/chunk.h"
+#include "store/keyring.h"
+#include "store/recipe.h"
 #include "store/store.h"
 
 #define STORE_KEY_FILE "thaw.key"
-#define STORE_FOLDER "snapshots"
+#define STORE_FOLDER "store"
 #define STORE_TMP_SUFFIX ".tmp"
 #define STORE_NAME_BYTES (STORE_ID_HEX + sizeof STORE_TMP_SUFFIX)
+#define STORE_CHUNK_CODEC CODEC_ZSTD
+#define STORE_HOT_CODEC CODEC_LZ4
 
 struct store {
-    int folder_fd;              /* DATA/snapshots */
-    struct seal_master *master; /* on a page of its own that is locked and left out of core dumps */
+    int store_fd;            /* DATA/store; the others are its folders */
+    int snapshots_fd;        /* 0700 */
+    int chunks_fd;           /* 0711: the pager, who is nobody, opens chunks by their names */
+    int domains_fd;          /* 0700 */
+    int tmp_fd;              /* 0700 */
+    struct keyring *keyring; /* NULL once it was forgotten */
+};
+
+struct store_reader {
+    struct store *store; /* not used once the reader is open, but for the names of what is not */
+    char id[STORE_ID_HEX + 1];
+    uint8_t raw_id[SEAL_ID_BYTES], data_key[SEAL_KEY_BYTES];
+    int dir_fd, store_fd;
+    struct recipe recipe;
+    struct chunk_tools *tools;
+    char chunk_name[STORE_CHUNK_NAME_BYTES];
 };
 
 /* ERROR_INVALID unless `id` is STORE_ID_HEX lower-case hex digits. */
@@ -19,5 +37,21 @@ MUST_CHECK int store_parse_id(const char *id, uint8_t raw[SEAL_ID_BYTES], struct
 /* Make or read DATA/thaw.key. */
 MUST_CHECK int store_load_key(
     int data_dir_fd, bool may_create, uint8_t key[SEAL_KEY_BYTES], struct error *err);
-/* Remove a folder of the store and the files in it; a missing one is fine. */
-void store_remove_folder(int folder_fd, const char *name);
+
+/* folder.c */
+
+MUST_CHECK int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err);
+/* Remove a folder and the files in it; a missing one is fine. */
+void folder_remove(int parent_fd, const char *name);
+void folder_empty(int folder_fd);
+/* Calls `each` for every entry but . and ..; stops when it returns false. */
+typedef bool folder_each(void *context, int folder_fd, const char *name);
+MUST_CHECK int folder_list(int folder_fd, folder_each *each, void *context, struct error *err);
+/* "chunks/ab/REST" */
+void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUNK_NAME_BYTES]);
+#define FOLDER_CHUNKS_PREFIX "chunks/"
+/* Where it is said that a chunk is in use now: its mtime becomes the time. */
+MUST_CHECK int folder_touch_chunk(int store_fd, const char *name, struct error *err);
+/* Put a finished file from `from_fd` into the chunks. */
+MUST_CHECK int folder_place_chunk(
+    int from_fd, const char *file, int store_fd, const char *name, struct error *err);

@@ -1,186 +1,181 @@
+/* Reading a snapshot: its key, its manifest with the recipe, and chunks from the local folder. */
 #include "base/fd.h"
 #include "store/private.h"
+#include "store/sealed_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define SEALED_SEGMENT_BYTES (SEAL_SEGMENT_BYTES + SEAL_TAG_BYTES)
+#define MANIFEST_FILE_BYTES_MAX (STORE_MANIFEST_BYTES_MAX + (uint64_t)STORE_CHUNKS_MAX * RECIPE_CHUNK_BYTES)
 
-/* A sealed file being read. `left` counts the sealed bytes still to come, by the length that the file had
- * when it was opened; `ended` once the last segment has verified. */
-struct unsealed_file {
-    int fd;
-    uint64_t left;
-    bool ended, failed;
-    struct sealer sealer;
-    uint8_t *sealed, *plain;
-    uint8_t data_key[SEAL_KEY_BYTES];
-};
-
-struct store_reader {
-    struct store *store;
-    char id[STORE_ID_HEX + 1];
-    uint8_t raw_id[SEAL_ID_BYTES];
-    int dir_fd;
-    struct unsealed_file pages;
-};
-
-static int file_open(
-    struct store_reader *r, struct unsealed_file *f, const char *name, enum seal_kind kind, struct error *err)
+static int read_whole(struct sealed_reader *f, struct buffer *out, struct error *err)
 {
-    uint8_t header[SEAL_HEADER_BYTES];
-    struct stat about;
-    f->fd = openat(r->dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (f->fd < 0 && errno == ENOENT)
-        return error_set(err, ERROR_CORRUPT, "the file is missing");
-    if (f->fd < 0 || fstat(f->fd, &about) < 0)
-        return error_system(err, "cannot open it");
-    if (!S_ISREG(about.st_mode))
-        return error_set(err, ERROR_CORRUPT, "it is not a regular file");
-    if (about.st_size < SEAL_HEADER_BYTES + SEAL_TAG_BYTES)
-        return error_set(err, ERROR_CORRUPT, "it is cut off after %ld bytes", (long)about.st_size);
-    if (fd_read_full(f->fd, header, sizeof header, err) < 0 ||
-        seal_header_read(header, r->store->master, f->data_key, r->raw_id, kind, err) < 0 ||
-        sealer_init(&f->sealer, f->data_key, r->raw_id, kind, err) < 0)
+    if (f->size > MANIFEST_FILE_BYTES_MAX + MANIFEST_FILE_BYTES_MAX / 1024)
+        return error_set(err, ERROR_CORRUPT, "it is longer than any manifest");
+    for (;;) {
+        const uint8_t *plain;
+        size_t len;
+        if (sealed_reader_next(f, &plain, &len, err) < 0)
+            return -1;
+        if (plain == NULL)
+            return 0;
+        buffer_append(out, plain, len);
+    }
+}
+
+static int read_manifest(struct store_reader *r, struct buffer *out, struct error *err)
+{
+    struct sealed_reader f = {.fd = -1};
+    int result = sealed_reader_open(&f, r->dir_fd, "manifest", r->data_key, r->raw_id, SEAL_MANIFEST, err);
+    if (result == 0)
+        result = read_whole(&f, out, err);
+    sealed_reader_close(&f);
+    return result;
+}
+
+static int decode_manifest(
+    struct store_reader *r, const struct buffer *plain, struct buffer *manifest, struct error *err)
+{
+    struct cursor c = cursor_over(plain->data, plain->len);
+    if (recipe_decode(&r->recipe, &c, err) < 0)
         return -1;
-    f->left = (uint64_t)about.st_size - SEAL_HEADER_BYTES;
-    f->sealed = xrealloc(NULL, SEALED_SEGMENT_BYTES);
-    f->plain = xrealloc(NULL, SEAL_SEGMENT_BYTES);
-    posix_fadvise(f->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    struct bytes image = cursor_blob(&c);
+    if (!cursor_done(&c))
+        return error_set(err, ERROR_CORRUPT, "it does not end where its contents do");
+    if (manifest != NULL)
+        buffer_append(manifest, image.data, image.len);
     return 0;
 }
 
-/* The next segment into f->plain; *len is 0 at the end (an empty last segment and the end look the same). */
-static int file_next(struct unsealed_file *f, size_t *len, struct error *err)
+static int load_manifest(struct store_reader *r, struct buffer *manifest, struct error *err)
 {
-    *len = 0;
-    if (f->ended)
-        return 0;
-    if (f->failed)
-        return error_set(err, ERROR_CORRUPT, "it was found damaged before");
-    f->failed = true;
-    size_t n = f->left < SEALED_SEGMENT_BYTES ? (size_t)f->left : SEALED_SEGMENT_BYTES;
-    bool last = f->left <= SEALED_SEGMENT_BYTES;
-    if (fd_read_full(f->fd, f->sealed, n, err) < 0 ||
-        unseal_segment(&f->sealer, f->sealed, n, last, f->plain, err) < 0)
-        return -1;
-    f->failed = false;
-    f->ended = last;
-    f->left -= n;
-    *len = n - SEAL_TAG_BYTES;
-    return 0;
+    CLEANUP_BUFFER struct buffer plain = {0};
+    int result = read_manifest(r, &plain, err);
+    if (result == 0)
+        result = decode_manifest(r, &plain, manifest, err);
+    if (plain.data != NULL)
+        OPENSSL_cleanse(plain.data, plain.len);
+    return result;
 }
 
-static void file_close(struct unsealed_file *f)
-{
-    sealer_free(&f->sealer);
-    fd_close(&f->fd);
-    free_pointer(&f->sealed);
-    free_pointer(&f->plain);
-    OPENSSL_cleanse(f, sizeof *f);
-    f->fd = -1;
-}
-
+/* A file of a snapshot that is missing is damage, not absence. */
 static int name_file(const struct store_reader *r, const char *name, struct error *err)
 {
+    if (err != NULL && err->kind == ERROR_NOT_FOUND)
+        err->kind = ERROR_CORRUPT;
     return error_prefix(err, "snapshot %s: %s", r->id, name);
-}
-
-static int read_whole(struct unsealed_file *f, struct buffer *out, struct error *err)
-{
-    if (f->left > STORE_MANIFEST_BYTES_MAX + STORE_MANIFEST_BYTES_MAX / 1024)
-        return error_set(err, ERROR_CORRUPT, "it is longer than any manifest");
-    while (!f->ended) {
-        size_t len;
-        if (file_next(f, &len, err) < 0)
-            return -1;
-        buffer_append(out, f->plain, len);
-    }
-    return 0;
-}
-
-static int read_manifest(
-    struct store_reader *r, struct buffer *out, uint8_t data_key[SEAL_KEY_BYTES], struct error *err)
-{
-    struct unsealed_file f = {.fd = -1};
-    size_t before = out->len;
-    int result = -1;
-    if (file_open(r, &f, "manifest", SEAL_MANIFEST, err) == 0 && read_whole(&f, out, err) == 0)
-        result = 0;
-    else
-        out->len = before;
-    memcpy(data_key, f.data_key, SEAL_KEY_BYTES);
-    file_close(&f);
-    return result;
 }
 
 static int reader_open(struct store_reader *r, struct buffer *manifest, struct error *err)
 {
-    r->dir_fd = openat(r->store->folder_fd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    const struct store *s = r->store;
+    r->dir_fd = openat(s->snapshots_fd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (r->dir_fd < 0 && errno == ENOENT)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", r->id);
-    if (r->dir_fd < 0)
+    r->store_fd = fcntl(s->store_fd, F_DUPFD_CLOEXEC, 3);
+    if (r->dir_fd < 0 || r->store_fd < 0)
         return error_system(err, "cannot open snapshot %s", r->id);
-    uint8_t manifest_key[SEAL_KEY_BYTES];
-    if (read_manifest(r, manifest, manifest_key, err) < 0)
+    if (keyring_read_file(s->keyring, r->dir_fd, "key", KEYRING_SNAPSHOT, r->id, r->data_key, err) < 0)
+        return name_file(r, "key", err);
+    if (load_manifest(r, manifest, err) < 0)
         return name_file(r, "manifest", err);
-    int result = file_open(r, &r->pages, "pages", SEAL_PAGES, err);
-    if (result == 0 && CRYPTO_memcmp(manifest_key, r->pages.data_key, SEAL_KEY_BYTES) != 0)
-        result = error_set(err, ERROR_CORRUPT, "it was not written together with the manifest");
-    OPENSSL_cleanse(manifest_key, sizeof manifest_key);
-    return result < 0 ? name_file(r, "pages", err) : 0;
+    r->tools = chunk_tools_new(false, err);
+    return r->tools == NULL ? -1 : 0;
 }
 
 struct store_reader *store_reader_open(
     struct store *store, const char *id, struct buffer *manifest, struct error *err)
 {
     struct store_reader *r = xcalloc(1, sizeof *r);
-    *r = (struct store_reader){.store = store, .dir_fd = -1, .pages.fd = -1};
+    *r = (struct store_reader){.store = store, .dir_fd = -1, .store_fd = -1};
     if (store_parse_id(id, r->raw_id, err) == 0) {
         memcpy(r->id, id, sizeof r->id);
         if (reader_open(r, manifest, err) == 0)
             return r;
         /* Somebody may have deleted it under our hands. */
-        if (faccessat(store->folder_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        if (faccessat(store->snapshots_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
             error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
     }
     store_reader_close(r);
     return NULL;
 }
 
-int store_reader_next(struct store_reader *r, const void **data, size_t *len, struct error *err)
-{
-    *data = r->pages.plain;
-    if (file_next(&r->pages, len, err) < 0)
-        return name_file(r, "pages", err);
-    return 0;
-}
-
-int store_reader_stream(struct store_reader *r, int out_fd, struct error *err)
-{
-    for (;;) {
-        const void *data;
-        size_t len;
-        if (store_reader_next(r, &data, &len, err) < 0)
-            return -1;
-        if (len == 0)
-            return 0;
-        if (fd_write_all(out_fd, data, len, err) < 0)
-            return error_prefix(err, "snapshot %s", r->id);
-    }
-}
-
 void store_reader_close(struct store_reader *r)
 {
     if (r == NULL)
         return;
-    file_close(&r->pages);
+    chunk_tools_free(r->tools);
+    recipe_free(&r->recipe);
     fd_close(&r->dir_fd);
+    fd_close(&r->store_fd);
+    OPENSSL_cleanse(r, sizeof *r);
     free(r);
+}
+
+const char *store_reader_id(const struct store_reader *r)
+{
+    return r->id;
+}
+
+uint64_t store_reader_stream_bytes(const struct store_reader *r)
+{
+    return r->recipe.stream_bytes;
+}
+
+size_t store_reader_chunk_count(const struct store_reader *r)
+{
+    return r->recipe.count;
+}
+
+struct store_chunk_place store_reader_chunk(const struct store_reader *r, size_t chunk)
+{
+    const struct recipe_chunk *c = &r->recipe.chunks[chunk];
+    return (struct store_chunk_place){.offset = c->offset, .bytes = c->bytes};
+}
+
+size_t store_reader_find(const struct store_reader *r, uint64_t offset)
+{
+    size_t low = 0, high = r->recipe.count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (r->recipe.chunks[middle].offset <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const char *store_reader_chunk_name(struct store_reader *r, size_t chunk)
+{
+    folder_chunk_name(r->chunk_name, r->recipe.chunks[chunk].id.name);
+    return r->chunk_name;
+}
+
+int store_reader_read_chunk(struct store_reader *r, size_t chunk, void *out, struct error *err)
+{
+    const struct recipe_chunk *c = &r->recipe.chunks[chunk];
+    const char *name = store_reader_chunk_name(r, chunk);
+    if (chunk_read_file(r->tools, &c->id, r->store_fd, name, out, c->bytes, err) == 0)
+        return 0;
+    return error_prefix(err, "snapshot %s: %s", r->id, name);
+}
+
+int store_reader_stream(struct store_reader *r, int out_fd, struct error *err)
+{
+    CLEANUP_FREE uint8_t *plain = xcalloc(1, CHUNK_PLAIN_MAX);
+    for (size_t i = 0; i < r->recipe.count; i++) {
+        if (store_reader_read_chunk(r, i, plain, err) < 0) {
+            if (err != NULL && err->kind == ERROR_NOT_FOUND)
+                err->kind = ERROR_CORRUPT; /* the snapshot is there, but not whole */
+            return -1;
+        }
+        if (fd_write_all(out_fd, plain, r->recipe.chunks[i].bytes, err) < 0)
+            return error_prefix(err, "snapshot %s", r->id);
+    }
+    return 0;
 }

@@ -5,20 +5,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char MAGIC[8] = {'T', 'H', 'A', 'W', 'S', 'E', 'A', 'L'};
-
-enum header_at {
-    AT_VERSION = 8,
-    AT_KIND = 10,
-    AT_SEGMENT_BYTES = 12,
-    AT_SNAPSHOT_ID = 16,
-    AT_KEY_ID = 32, /* what stands before it is authenticated by the wrapping */
-    AT_WRAP_NONCE = 48,
-    AT_WRAPPED_KEY = 60,
-    AT_WRAP_TAG = 92,
-    AT_ZEROS = 108,
-};
-
 int random_fill(void *out, size_t len, struct error *err)
 {
     uint8_t *at = out;
@@ -53,6 +39,13 @@ int seal_cipher_new(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], str
     EVP_CIPHER_CTX_free(*out);
     *out = NULL;
     return error_set(err, ERROR_INTERNAL, "libcrypto refuses AES-256-GCM");
+}
+
+int seal_cipher_rekey(EVP_CIPHER_CTX *cipher, const uint8_t key[SEAL_KEY_BYTES], struct error *err)
+{
+    if (EVP_CipherInit_ex(cipher, NULL, NULL, key, NULL, 1) == 1)
+        return 0;
+    return error_set(err, ERROR_INTERNAL, "libcrypto refuses a key");
 }
 
 int seal_encrypt(
@@ -94,7 +87,7 @@ void sealer_free(struct sealer *sealer)
     *sealer = (struct sealer){0};
 }
 
-static void put_u32(uint8_t *out, uint32_t v)
+void seal_put_u32(uint8_t *out, uint32_t v)
 {
     for (int i = 0; i < 4; i++)
         out[i] = (uint8_t)(v >> (8 * i));
@@ -102,29 +95,30 @@ static void put_u32(uint8_t *out, uint32_t v)
 
 static void put_u64(uint8_t *out, uint64_t v)
 {
-    put_u32(out, (uint32_t)v);
-    put_u32(out + 4, (uint32_t)(v >> 32));
+    seal_put_u32(out, (uint32_t)v);
+    seal_put_u32(out + 4, (uint32_t)(v >> 32));
 }
 
-#define SEGMENT_ASSOCIATED_BYTES (SEAL_ID_BYTES + 4 + 8 + 1)
+#define SEGMENT_ASSOCIATED_BYTES (SEAL_ID_BYTES + 4 + 8 + 1 + 4)
 
-/* What binds a segment to its place: see invariant 2. */
-static void describe_segment(const struct sealer *sealer, bool last, uint8_t nonce[SEAL_NONCE_BYTES],
-    uint8_t associated[SEGMENT_ASSOCIATED_BYTES])
+/* What binds a segment to its place: see sealed_file.h. */
+static void describe_segment(const struct sealer *sealer, size_t len, bool last,
+    uint8_t nonce[SEAL_NONCE_BYTES], uint8_t associated[SEGMENT_ASSOCIATED_BYTES])
 {
-    put_u32(nonce, sealer->kind);
+    seal_put_u32(nonce, sealer->kind);
     put_u64(nonce + 4, sealer->index);
     memcpy(associated, sealer->snapshot_id, SEAL_ID_BYTES);
-    put_u32(associated + SEAL_ID_BYTES, sealer->kind);
+    seal_put_u32(associated + SEAL_ID_BYTES, sealer->kind);
     put_u64(associated + SEAL_ID_BYTES + 4, sealer->index);
     associated[SEAL_ID_BYTES + 12] = last;
+    seal_put_u32(associated + SEAL_ID_BYTES + 13, (uint32_t)len);
 }
 
 int seal_segment(
     struct sealer *sealer, const uint8_t *plain, size_t len, bool last, uint8_t *out, struct error *err)
 {
     uint8_t nonce[SEAL_NONCE_BYTES], associated[SEGMENT_ASSOCIATED_BYTES];
-    describe_segment(sealer, last, nonce, associated);
+    describe_segment(sealer, len, last, nonce, associated);
     struct sealed_piece piece = {
         .nonce = nonce, .associated = associated, .in = plain, .len = len, .out = out};
     piece.associated_len = sizeof associated;
@@ -139,7 +133,7 @@ int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_l
     if (sealed_len < SEAL_TAG_BYTES)
         return error_set(err, ERROR_CORRUPT, "segment %lu is cut off", sealer->index);
     size_t len = sealed_len - SEAL_TAG_BYTES;
-    describe_segment(sealer, last, nonce, associated);
+    describe_segment(sealer, len, last, nonce, associated);
     struct sealed_piece piece = {
         .nonce = nonce, .associated = associated, .in = sealed, .len = len, .out = out};
     piece.associated_len = sizeof associated;
@@ -148,80 +142,4 @@ int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_l
             last ? " (the last)" : "");
     sealer->index++;
     return 0;
-}
-
-static void header_fill(uint8_t *header, const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind)
-{
-    memset(header, 0, SEAL_HEADER_BYTES);
-    memcpy(header, MAGIC, sizeof MAGIC);
-    header[AT_VERSION] = SEAL_VERSION;
-    header[AT_KIND] = (uint8_t)kind;
-    put_u32(header + AT_SEGMENT_BYTES, SEAL_SEGMENT_BYTES);
-    memcpy(header + AT_SNAPSHOT_ID, snapshot_id, SEAL_ID_BYTES);
-}
-
-int seal_header_write(uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
-    const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
-    struct error *err)
-{
-    header_fill(header, snapshot_id, kind);
-    memcpy(header + AT_KEY_ID, master->key_id, SEAL_ID_BYTES);
-    if (random_fill(header + AT_WRAP_NONCE, SEAL_NONCE_BYTES, err) < 0)
-        return -1;
-    EVP_CIPHER_CTX *cipher;
-    if (seal_cipher_new(&cipher, master->key, err) < 0)
-        return -1;
-    struct sealed_piece piece = {
-        .nonce = header + AT_WRAP_NONCE, .associated = header, .associated_len = AT_KEY_ID};
-    piece.in = data_key;
-    piece.len = SEAL_KEY_BYTES;
-    piece.out = header + AT_WRAPPED_KEY;
-    int result = seal_encrypt(cipher, &piece, header + AT_WRAP_TAG, err);
-    EVP_CIPHER_CTX_free(cipher);
-    return result;
-}
-
-static int check_header_fields(
-    const uint8_t *header, const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind, struct error *err)
-{
-    uint8_t expected[SEAL_HEADER_BYTES];
-    header_fill(expected, snapshot_id, kind);
-    if (memcmp(header, expected, AT_VERSION) != 0)
-        return error_set(err, ERROR_CORRUPT, "the header is not that of a sealed file");
-    unsigned version = header[AT_VERSION] | header[AT_VERSION + 1] << 8;
-    if (version != SEAL_VERSION)
-        return error_set(err, ERROR_UNSUPPORTED,
-            "the header is of format version %u, and this program knows only %d", version, SEAL_VERSION);
-    if (memcmp(header, expected, AT_SNAPSHOT_ID) != 0)
-        return error_set(err, ERROR_CORRUPT, "the header is that of another kind of file");
-    if (memcmp(header, expected, AT_KEY_ID) != 0)
-        return error_set(err, ERROR_CORRUPT, "the header is that of another snapshot");
-    if (memcmp(header + AT_ZEROS, expected + AT_ZEROS, SEAL_HEADER_BYTES - AT_ZEROS) != 0)
-        return error_set(err, ERROR_CORRUPT, "the header is not what was written");
-    return 0;
-}
-
-int seal_header_read(const uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
-    uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
-    struct error *err)
-{
-    if (check_header_fields(header, snapshot_id, kind, err) < 0)
-        return -1;
-    EVP_CIPHER_CTX *cipher;
-    if (seal_cipher_new(&cipher, master->key, err) < 0)
-        return -1;
-    struct sealed_piece piece = {
-        .nonce = header + AT_WRAP_NONCE, .associated = header, .associated_len = AT_KEY_ID};
-    piece.in = header + AT_WRAPPED_KEY;
-    piece.len = SEAL_KEY_BYTES;
-    piece.out = data_key;
-    bool unwrapped = seal_decrypt(cipher, &piece, header + AT_WRAP_TAG);
-    EVP_CIPHER_CTX_free(cipher);
-    bool same_key = memcmp(header + AT_KEY_ID, master->key_id, SEAL_ID_BYTES) == 0;
-    if (unwrapped && same_key)
-        return 0;
-    OPENSSL_cleanse(data_key, SEAL_KEY_BYTES);
-    if (!unwrapped && !same_key)
-        return error_set(err, ERROR_CORRUPT, "it was sealed with another key than the one in thaw.key");
-    return error_set(err, ERROR_CORRUPT, "the header's key is not what was written");
 }

@@ -1,18 +1,4 @@
-/* A sealed file: a header that carries the snapshot's data key, wrapped by the master key, then segments of
- * ciphertext. Private to the store.
- *
- *    0  magic "THAWSEAL"        32  id of the master key     108  zeros
- *    8  u16 format version      48  nonce of the wrapping    112  segments: SEAL_SEGMENT_BYTES of ciphertext
- *   10  u16 enum seal_kind      60  wrapped data key              and a tag of 16 bytes; the last one may be
- *   12  u32 segment bytes       92  tag of the wrapping           shorter, or empty
- *   16  the snapshot's id
- *
- * Invariants:
- *   1. A data key is random and seals one snapshot, so (kind, segment index) is a nonce that never repeats.
- *   2. The wrapping authenticates bytes 0-31; the tag of a segment also authenticates the snapshot's id, the
- *      kind of file, the index, and whether it is the last: no segment verifies in another place, and a file
- *      that was cut at a segment's border, or made longer, does not verify at its end.
- *   3. Plain bytes are given out only after their segment's tag was checked. */
+/* AES-256-GCM, and the segments that sealed files are made of. Private to the store. */
 #pragma once
 
 #include "base/bytes.h"
@@ -24,11 +10,9 @@
 #define SEAL_ID_BYTES 16
 #define SEAL_NONCE_BYTES 12
 #define SEAL_TAG_BYTES 16
-#define SEAL_HEADER_BYTES 112
 #define SEAL_SEGMENT_BYTES (256u * 1024)
-#define SEAL_VERSION 1
 
-enum seal_kind { SEAL_MANIFEST = 1, SEAL_PAGES = 2 };
+enum seal_kind { SEAL_MANIFEST = 1, SEAL_HOT = 2 };
 
 struct seal_master {
     uint8_t key[SEAL_KEY_BYTES];
@@ -44,6 +28,9 @@ struct sealed_piece {
 };
 /* *out is for EVP_CIPHER_CTX_free, which wipes the key. One cipher serves both directions and any number of nonces. */
 MUST_CHECK int seal_cipher_new(EVP_CIPHER_CTX **out, const uint8_t key[SEAL_KEY_BYTES], struct error *err);
+/* Another key for the same cipher: for those with a key for each piece. */
+MUST_CHECK int seal_cipher_rekey(
+    EVP_CIPHER_CTX *cipher, const uint8_t key[SEAL_KEY_BYTES], struct error *err);
 MUST_CHECK int seal_encrypt(
     EVP_CIPHER_CTX *cipher, const struct sealed_piece *piece, uint8_t tag[SEAL_TAG_BYTES], struct error *err);
 /* False when the tag does not fit: what is in `out` then must not be used. */
@@ -68,13 +55,5 @@ MUST_CHECK int seal_segment(
 MUST_CHECK int unseal_segment(struct sealer *sealer, const uint8_t *sealed, size_t sealed_len, bool last,
     uint8_t *out, struct error *err);
 
-MUST_CHECK int seal_header_write(uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
-    const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
-    struct error *err);
-/* Checks everything in the header and unwraps the data key. ERROR_CORRUPT, or ERROR_UNSUPPORTED for a version
- * that we do not know. */
-MUST_CHECK int seal_header_read(const uint8_t header[SEAL_HEADER_BYTES], const struct seal_master *master,
-    uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
-    struct error *err);
-
+void seal_put_u32(uint8_t *out, uint32_t v); /* little-endian */
 MUST_CHECK int random_fill(void *out, size_t len, struct error *err);

@@ -4,14 +4,12 @@
 #include "base/fd.h"
 #include "store/private.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,158 +32,192 @@ static bool is_leftover(const char *name)
     return len > suffix && strcmp(name + len - suffix, STORE_TMP_SUFFIX) == 0;
 }
 
-static DIR *open_folder(int dir_fd, const char *name)
+static bool lacks_key(int snapshots_fd, const char *id)
 {
-    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return NULL;
-    DIR *folder = fdopendir(fd);
-    if (folder == NULL)
-        close(fd);
-    return folder;
+    char path[STORE_NAME_BYTES + 16];
+    snprintf(path, sizeof path, "%s/key", id);
+    return faccessat(snapshots_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
 }
 
-void store_remove_folder(int folder_fd, const char *name)
+/* Removes what crashed writers and deletions left, and counts the snapshots. */
+static bool sweep_snapshot(void *context, int snapshots_fd, const char *name)
 {
-    DIR *folder = open_folder(folder_fd, name);
-    if (folder != NULL) {
-        for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-            unlinkat(dirfd(folder), entry->d_name, 0);
-        closedir(folder);
-    }
-    unlinkat(folder_fd, name, AT_REMOVEDIR);
+    size_t *snapshots = context;
+    if (is_leftover(name) || (is_id(name) && lacks_key(snapshots_fd, name)))
+        folder_remove(snapshots_fd, name);
+    else if (is_id(name))
+        ++*snapshots;
+    return true;
 }
 
-/* Removes crashed writers' folders and counts the snapshots. */
-static int scan_folder(struct store *store, size_t *snapshots, struct error *err)
+static int open_folders(struct store *s, int data_dir_fd, struct error *err)
 {
-    DIR *folder = open_folder(store->folder_fd, ".");
-    if (folder == NULL)
-        return error_system(err, "cannot read %s", STORE_FOLDER);
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (is_leftover(entry->d_name))
-            store_remove_folder(store->folder_fd, entry->d_name);
-        else if (is_id(entry->d_name))
-            ++*snapshots;
-    }
-    closedir(folder);
+    if (folder_open(data_dir_fd, STORE_FOLDER, 0711, &s->store_fd, err) < 0 ||
+        folder_open(s->store_fd, "snapshots", 0700, &s->snapshots_fd, err) < 0 ||
+        folder_open(s->store_fd, "chunks", 0711, &s->chunks_fd, err) < 0 ||
+        folder_open(s->store_fd, "domains", 0700, &s->domains_fd, err) < 0 ||
+        folder_open(s->store_fd, "tmp", 0700, &s->tmp_fd, err) < 0)
+        return -1;
+    folder_empty(s->tmp_fd);
     return 0;
 }
 
-static struct seal_master *allocate_master(struct error *err)
+static int open_store(struct store *s, int data_dir_fd, struct error *err)
 {
-    struct seal_master *master =
-        mmap(NULL, sizeof *master, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (master == MAP_FAILED) {
-        error_system(err, "cannot allocate memory for the key");
-        return NULL;
-    }
-    /* Best effort: a machine without RLIMIT_MEMLOCK for us still works. */
-    (void)!mlock(master, sizeof *master);
-    madvise(master, sizeof *master, MADV_DONTDUMP);
-    return master;
-}
-
-static int open_store(struct store *store, int data_dir_fd, struct error *err)
-{
-    if (mkdirat(data_dir_fd, STORE_FOLDER, 0700) < 0 && errno != EEXIST)
-        return error_system(err, "cannot make the folder %s", STORE_FOLDER);
-    store->folder_fd = openat(data_dir_fd, STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (store->folder_fd < 0 || fchmod(store->folder_fd, 0700) < 0)
-        return error_system(err, "cannot open the folder %s", STORE_FOLDER);
     size_t snapshots = 0;
-    if (scan_folder(store, &snapshots, err) < 0)
-        return -1;
-    store->master = allocate_master(err);
-    if (store->master == NULL)
+    if (open_folders(s, data_dir_fd, err) < 0 ||
+        folder_list(s->snapshots_fd, sweep_snapshot, &snapshots, err) < 0)
         return -1;
     uint8_t key[SEAL_KEY_BYTES];
     int result = store_load_key(data_dir_fd, snapshots == 0, key, err);
-    if (result == 0)
-        seal_master_init(store->master, key);
+    if (result == 0) {
+        s->keyring = keyring_new(s->store_fd, key, NULL, err);
+        result = s->keyring == NULL ? -1 : 0;
+    }
     OPENSSL_cleanse(key, sizeof key);
     return result;
 }
 
 struct store *store_open(int data_dir_fd, struct error *err)
 {
-    struct store *store = xcalloc(1, sizeof *store);
-    store->folder_fd = -1;
-    if (open_store(store, data_dir_fd, err) == 0)
-        return store;
-    store_close(store);
+    struct store *s = xcalloc(1, sizeof *s);
+    *s = (struct store){.store_fd = -1, .snapshots_fd = -1, .chunks_fd = -1, .domains_fd = -1, .tmp_fd = -1};
+    if (open_store(s, data_dir_fd, err) == 0)
+        return s;
+    store_close(s);
     return NULL;
 }
 
-void store_close(struct store *store)
+void store_forget_master(struct store *s)
 {
-    if (store == NULL)
-        return;
-    if (store->master != NULL) {
-        OPENSSL_cleanse(store->master, sizeof *store->master);
-        munmap(store->master, sizeof *store->master);
-    }
-    fd_close(&store->folder_fd);
-    free(store);
+    keyring_free(steal_pointer(s->keyring));
 }
 
-int store_delete(struct store *store, const char *id, struct error *err)
+void store_close(struct store *s)
+{
+    if (s == NULL)
+        return;
+    store_forget_master(s);
+    fd_close(&s->tmp_fd);
+    fd_close(&s->domains_fd);
+    fd_close(&s->chunks_fd);
+    fd_close(&s->snapshots_fd);
+    fd_close(&s->store_fd);
+    free(s);
+}
+
+/* The key goes first, so that nothing that is left of the snapshot can be read; then the rename makes it vanish as a whole. If
+ * we die in between, the next store_open removes the rest. */
+int store_delete(struct store *s, const char *id, struct error *err)
 {
     uint8_t raw[SEAL_ID_BYTES];
     if (store_parse_id(id, raw, err) < 0)
         return -1;
     char going[STORE_NAME_BYTES];
     snprintf(going, sizeof going, "%s%s", id, STORE_TMP_SUFFIX);
-    /* The rename makes it vanish as a whole; if we die now, the next store_open removes the rest. */
-    if (renameat(store->folder_fd, id, store->folder_fd, going) < 0) {
-        if (errno == ENOENT)
-            return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+    CLEANUP_FD int dir = openat(s->snapshots_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (dir < 0 && errno == ENOENT)
+        return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+    if (dir < 0)
         return error_system(err, "cannot delete snapshot %s", id);
-    }
-    store_remove_folder(store->folder_fd, going);
-    if (fsync(store->folder_fd) < 0)
+    if (keyring_shred_file(s->keyring, dir, "key", err) < 0)
+        return error_prefix(err, "snapshot %s", id);
+    if (renameat(s->snapshots_fd, id, s->snapshots_fd, going) < 0)
+        return error_system(err, "cannot delete snapshot %s", id);
+    folder_remove(s->snapshots_fd, going);
+    if (fsync(s->snapshots_fd) < 0)
         return error_system(err, "cannot make the deletion of snapshot %s durable", id);
     return 0;
 }
 
-void store_discard_unfinished(struct store *store, const char *id)
+void store_discard_unfinished(struct store *s, const char *id)
 {
     char name[STORE_NAME_BYTES];
     if (!is_id(id))
         return;
     snprintf(name, sizeof name, "%s%s", id, STORE_TMP_SUFFIX);
-    store_remove_folder(store->folder_fd, name);
+    folder_remove(s->snapshots_fd, name);
 }
 
-static uint64_t stored_bytes(int folder_fd, const char *id)
+void store_chunk_discard(struct store *s, struct store_reader *reader, size_t chunk)
 {
-    static const char *const files[] = {"manifest", "pages"};
+    unlinkat(s->store_fd, store_reader_chunk_name(reader, chunk), 0);
+}
+
+static uint64_t stored_bytes(int snapshots_fd, const char *id)
+{
+    static const char *const files[] = {"key", "manifest", "hot"};
     uint64_t total = 0;
     for (size_t i = 0; i < countof(files); i++) {
         char path[STORE_NAME_BYTES + 16];
         struct stat about;
         snprintf(path, sizeof path, "%s/%s", id, files[i]);
-        if (fstatat(folder_fd, path, &about, AT_SYMLINK_NOFOLLOW) == 0)
+        if (fstatat(snapshots_fd, path, &about, AT_SYMLINK_NOFOLLOW) == 0)
             total += (uint64_t)about.st_size;
     }
     return total;
 }
 
-int store_list(struct store *store, struct store_entry **entries, size_t *count, struct error *err)
+struct entry_list {
+    struct store_entry *entries;
+    size_t count;
+};
+
+static bool add_entry(void *context, int snapshots_fd, const char *name)
 {
-    DIR *folder = open_folder(store->folder_fd, ".");
-    if (folder == NULL)
-        return error_system(err, "cannot read %s", STORE_FOLDER);
-    *entries = NULL;
-    *count = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (!is_id(entry->d_name))
-            continue;
-        *entries = xrealloc(*entries, (*count + 1) * sizeof **entries);
-        struct store_entry *added = &(*entries)[(*count)++];
-        snprintf(added->id, sizeof added->id, "%.*s", STORE_ID_HEX, entry->d_name);
-        added->stored_bytes = stored_bytes(store->folder_fd, added->id);
-    }
-    closedir(folder);
-    return 0;
+    struct entry_list *list = context;
+    if (!is_id(name))
+        return true;
+    list->entries = xrealloc(list->entries, (list->count + 1) * sizeof *list->entries);
+    struct store_entry *added = &list->entries[list->count++];
+    snprintf(added->id, sizeof added->id, "%.*s", STORE_ID_HEX, name);
+    added->stored_bytes = stored_bytes(snapshots_fd, name);
+    return true;
+}
+
+int store_list(struct store *s, struct store_entry **entries, size_t *count, struct error *err)
+{
+    struct entry_list list = {0};
+    int result = folder_list(s->snapshots_fd, add_entry, &list, err);
+    *entries = list.entries;
+    *count = list.count;
+    return result;
+}
+
+struct chunk_listing {
+    store_each_chunk *each;
+    void *context;
+    const char *folder; /* "ab" */
+    bool stopped;
+};
+
+static bool list_chunk(void *context, int folder_fd, const char *name)
+{
+    struct chunk_listing *l = context;
+    struct stat about;
+    char path[STORE_CHUNK_NAME_BYTES];
+    uint8_t rest[CHUNK_NAME_BYTES - 1];
+    if (!hex_decode(rest, sizeof rest, name) || fstatat(folder_fd, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return true;
+    snprintf(path, sizeof path, FOLDER_CHUNKS_PREFIX "%s/%s", l->folder, name);
+    int64_t mtime_ns = about.st_mtim.tv_sec * 1000000000l + about.st_mtim.tv_nsec;
+    l->stopped = !l->each(l->context, path, (uint64_t)about.st_size, mtime_ns);
+    return !l->stopped;
+}
+
+static bool list_folder(void *context, int chunks_fd, const char *name)
+{
+    struct chunk_listing *l = context;
+    uint8_t first;
+    CLEANUP_FD int fd = openat(chunks_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || !hex_decode(&first, 1, name))
+        return true;
+    l->folder = name;
+    return folder_list(fd, list_chunk, l, NULL) == 0 ? !l->stopped : true;
+}
+
+int store_chunks(struct store *s, store_each_chunk *each, void *context, struct error *err)
+{
+    struct chunk_listing listing = {.each = each, .context = context};
+    return folder_list(s->chunks_fd, list_folder, &listing, err);
 }

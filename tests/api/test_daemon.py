@@ -71,7 +71,7 @@ def test_the_front_has_no_rights(new_daemon):
 
 def test_the_data_folder_is_private(new_daemon):
     daemon = new_daemon().start()
-    for name, root_only in [("snapshots", True), ("thaw.key", True), ("catalog", False), ("code", False), ("logs", False)]:
+    for name, root_only in [("store/snapshots", True), ("store/domains", True), ("thaw.key", True), ("catalog", False), ("code", False), ("logs", False)]:
         about = (daemon.data / name).stat()
         assert about.st_mode & 0o077 == 0, name
         assert (about.st_uid == 0) == root_only, name

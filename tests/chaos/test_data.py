@@ -16,7 +16,11 @@ SOURCE = "import os\nborn = os.urandom(8).hex()\ndef handler(event, context): re
 
 
 def snapshot_files(daemon):
-    return harness.files_below(daemon.data / "snapshots")
+    return harness.files_below(daemon.data / "store/snapshots")
+
+
+def chunk_files(daemon):
+    return harness.files_below(daemon.data / "store/chunks")
 
 
 def damage(path, how, chooser):
@@ -46,10 +50,13 @@ def test_damaged_snapshots_are_made_anew(new_daemon, make_function, how):
     version = function.publish()
     born = function.call(0, version)[1]
     chooser = random.Random(how)
-    for number in range(2):  # the manifest, and the pages
+    for number in range(3):  # the key, the manifest, and a chunk
         daemon.stop()
-        files = snapshot_files(daemon)
-        assert [p.name for p in files] == ["manifest", "pages"]
+        files = [p for p in snapshot_files(daemon) if p.name != "hot"]
+        assert [p.name for p in files] == ["key", "manifest"]
+        # Chunks of this snapshot were written, or found and touched, after its key was written.
+        files.append(chooser.choice([p for p in chunk_files(daemon)
+                                     if p.stat().st_mtime_ns >= files[0].stat().st_mtime_ns]))
         damage(files[number], how, chooser)
         daemon.start()
         # The version is initialised and frozen anew, or the call says what is wrong; it never answers nonsense.
@@ -93,8 +100,8 @@ def test_a_wrong_key(new_daemon, make_function):
     version = function.publish()
     born = function.call(0, version)[1]
     daemon.stop()
-    keys = [p for p in harness.files_below(daemon.data) if "key" in p.name]
-    assert len(keys) == 1 and keys[0].stat().st_mode & 0o777 == 0o600
+    keys = [daemon.data / "thaw.key"]
+    assert keys[0].stat().st_mode & 0o777 == 0o600
     keys[0].write_bytes(os.urandom(keys[0].stat().st_size))
     daemon.start()
     answer = harness.wait_until(lambda: attempt(function, version), "a new snapshot under the new key")
@@ -104,7 +111,7 @@ def test_a_wrong_key(new_daemon, make_function):
 def test_a_key_of_the_wrong_length_is_refused(new_daemon):
     daemon = new_daemon().start()
     daemon.stop()
-    key = next(p for p in harness.files_below(daemon.data) if "key" in p.name)
+    key = daemon.data / "thaw.key"
     key.write_bytes(b"short")
     refused_start(daemon, "key")
 

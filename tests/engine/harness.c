@@ -192,8 +192,11 @@ static void stop_original(const struct original *o)
         fail("the program", "did not stop");
 }
 
-static int put_pages(void *context, const void *data, size_t len, struct error *err)
+static int put_pages(
+    void *context, uint64_t space, uint64_t address, const void *data, size_t len, struct error *err)
 {
+    (void)space;
+    (void)address;
     return fd_write_all(*(const int *)context, data, len, err);
 }
 

@@ -20,8 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SEGMENT (256u * 1024) /* the store's own; known here to aim at its borders */
-#define HEADER 112
+#define CHUNK STORE_CHUNK_BYTES
+#define KEY_FILE 92 /* the formats' own sizes; known here to aim at their borders */
+#define HEADER 64
+#define CHUNK_HEADER 24
 #define TAG 16
 static const char ID[] = "00112233445566778899aabbccddeeff";
 static const char OTHER[] = "ffeeddccbbaa99887766554433221100";
@@ -71,18 +73,21 @@ static uint8_t *make_pattern(size_t len, uint32_t seed)
     return data;
 }
 
-static void write_snapshot(
+static struct store_written write_snapshot(
     struct store *store, const char *id, const char *manifest, const uint8_t *pages, size_t len, size_t piece)
 {
     struct error err = {0};
-    struct store_writer *w = store_writer_begin(store, id, &err);
+    struct store_written written;
+    struct store_writer *w = store_writer_begin(store, id, STORE_DEFAULT_DOMAIN, &err);
     if (w == NULL)
         fail_msg("%s", err.text);
     for (size_t at = 0; at < len; at += piece)
-        assert_int_equal(store_writer_pages(w, pages + at, len - at < piece ? len - at : piece, &err), 0);
-    uint64_t stored = 0;
-    assert_int_equal(store_writer_commit(w, manifest, strlen(manifest), &stored, &err), 0);
-    assert_true(stored > len + strlen(manifest));
+        if (store_writer_pages(w, 0, at, pages + at, len - at < piece ? len - at : piece, &err) < 0)
+            fail_msg("%s", err.text);
+    if (store_writer_commit(w, manifest, strlen(manifest), &written, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(written.plain_bytes, len);
+    return written;
 }
 
 /* 0 when the whole snapshot reads back (into the buffers), else -1 and the error. */
@@ -93,14 +98,18 @@ static int read_snapshot(
     if (r == NULL)
         return -1;
     int result = 0;
-    for (;;) {
-        const void *data;
-        size_t len;
-        result = store_reader_next(r, &data, &len, err);
-        if (result < 0 || len == 0)
-            break;
-        buffer_append(pages, data, len);
+    CLEANUP_FREE uint8_t *chunk = xcalloc(1, CHUNK);
+    for (size_t i = 0; i < store_reader_chunk_count(r) && result == 0; i++) {
+        struct store_chunk_place place = store_reader_chunk(r, i);
+        assert_int_equal(place.offset, pages->len);
+        assert_int_equal(store_reader_find(r, place.offset), i);
+        assert_int_equal(store_reader_find(r, place.offset + place.bytes - 1), i);
+        result = store_reader_read_chunk(r, i, chunk, err);
+        if (result == 0)
+            buffer_append(pages, chunk, place.bytes);
     }
+    if (result == 0)
+        assert_int_equal(store_reader_stream_bytes(r), pages->len);
     store_reader_close(r);
     return result;
 }
@@ -132,9 +141,8 @@ static void expect_corrupt(struct store *store, const char *id, const char *file
 
 static void snapshots_come_back_as_written(void **state)
 {
-    static const size_t sizes[] = {
-        0, 1, 4096, SEGMENT - 1, SEGMENT, SEGMENT + 1, 4 * SEGMENT, 9 * SEGMENT + 77};
-    static const size_t pieces[] = {4096, 100001, SEGMENT, 3 * SEGMENT + 5};
+    static const size_t sizes[] = {0, 1, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 41 * CHUNK + 77};
+    static const size_t pieces[] = {4096, 100001, CHUNK, 3 * CHUNK + 5};
     struct store *store = open_store(*state);
     for (size_t i = 0; i < countof(sizes); i++) {
         for (size_t j = 0; j < countof(pieces); j++) {
@@ -157,19 +165,23 @@ static void nothing_readable_is_on_the_disk(void **state)
 {
     struct fixture *f = *state;
     struct store *store = open_store(f);
-    char text[8192];
-    for (size_t i = 0; i < sizeof text; i++)
-        text[i] = "a secret of the function "[i % 25];
-    write_snapshot(store, ID, "a secret of the function", (const uint8_t *)text, sizeof text, sizeof text);
+    /* What cannot be compressed would be readable without the encryption. */
+    CLEANUP_FREE uint8_t *data = make_pattern(8192, 1);
+    memcpy(data + 4000, "a secret of the function", 24);
+    write_snapshot(store, ID, "a secret of the function", data, 8192, 8192);
     char command[128];
-    snprintf(command, sizeof command, "grep -rqa 'secret of' %s/snapshots", f->path);
+    snprintf(command, sizeof command, "grep -rqa 'secret of' %s/store", f->path);
     assert_int_not_equal(system(command), 0);
+    static const struct {
+        const char *path;
+        mode_t mode;
+    } modes[] = {{"store", 0711}, {"store/snapshots", 0700}, {"store/chunks", 0711}, {"store/domains", 0700},
+        {"store/tmp", 0700}, {"thaw.key", 0600}};
     struct stat about;
-    assert_int_equal(fstatat(f->dir, "snapshots", &about, 0), 0);
-    assert_int_equal(about.st_mode & 07777, 0700);
-    assert_int_equal(fstatat(f->dir, "thaw.key", &about, 0), 0);
-    assert_int_equal(about.st_mode & 07777, 0600);
-    assert_int_equal(about.st_size, 32);
+    for (size_t i = 0; i < countof(modes); i++) {
+        assert_int_equal(fstatat(f->dir, modes[i].path, &about, 0), 0);
+        assert_int_equal(about.st_mode & 07777, modes[i].mode);
+    }
     store_close(store);
 }
 
@@ -177,7 +189,7 @@ static void pages_stream_to_a_descriptor(void **state)
 {
     struct fixture *f = *state;
     struct store *store = open_store(f);
-    size_t len = 3 * SEGMENT + 9;
+    size_t len = 3 * CHUNK + 9;
     CLEANUP_FREE uint8_t *data = make_pattern(len, 3);
     write_snapshot(store, ID, "m", data, len, len);
     CLEANUP_FD int out = openat(f->dir, "out", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -204,35 +216,58 @@ static void flip(const struct fixture *f, const char *path, off_t at)
     assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 }
 
+/* The chunk's file, below DATA. */
+static void chunk_path(struct store *store, const char *id, size_t chunk, char path[128])
+{
+    struct error err = {0};
+    struct store_reader *r = store_reader_open(store, id, NULL, &err);
+    if (r == NULL)
+        fail_msg("%s", err.text);
+    snprintf(path, 128, "store/%s", store_reader_chunk_name(r, chunk));
+    store_reader_close(r);
+}
+
+static off_t size_of(const struct fixture *f, const char *path)
+{
+    struct stat about;
+    assert_int_equal(fstatat(f->dir, path, &about, 0), 0);
+    return about.st_size;
+}
+
+/* Every byte of a file but those of its version, which have a test of their own. */
+static void flip_every_byte(const struct fixture *f, struct store *store, const char *path, off_t version_at,
+    int version_bytes, const char *named)
+{
+    off_t size = size_of(f, path);
+    for (off_t at = 0; at < size; at += at < 4096 || at > size - 64 ? 1 : 997) {
+        if (at >= version_at && at < version_at + version_bytes)
+            continue;
+        flip(f, path, at);
+        expect_corrupt(store, ID, named);
+        flip(f, path, at);
+    }
+}
+
 static void every_flipped_bit_is_found(void **state)
 {
     struct fixture *f = *state;
     struct store *store = open_store(f);
-    size_t len = 2 * SEGMENT + 4096;
-    CLEANUP_FREE uint8_t *data = make_pattern(len, 4);
-    write_snapshot(store, ID, "the manifest", data, len, len);
-    char path[64];
-    /* Every byte of both headers and of the short manifest. */
-    for (off_t at = 0; at < HEADER + 12 + TAG; at++) {
-        if (at == 8 || at == 9)
-            continue; /* the version: below */
-        snprintf(path, sizeof path, "snapshots/%s/manifest", ID);
-        flip(f, path, at);
-        expect_corrupt(store, ID, "manifest");
-        flip(f, path, at);
-        snprintf(path, sizeof path, "snapshots/%s/pages", ID);
-        flip(f, path, at);
-        expect_corrupt(store, ID, "pages");
-        flip(f, path, at);
-    }
-    off_t spots[] = {HEADER + SEGMENT - 1, HEADER + SEGMENT, HEADER + SEGMENT + TAG,
-        HEADER + 2 * (SEGMENT + TAG), (off_t)(HEADER + len + 3 * TAG - 1)};
-    for (size_t i = 0; i < countof(spots); i++) {
-        flip(f, path, spots[i]);
-        expect_corrupt(store, ID, "pages: segment");
-        flip(f, path, spots[i]);
-    }
-    expect_same(store, ID, "the manifest", data, len);
+    CLEANUP_FREE uint8_t *data = make_pattern(CHUNK + 4096, 4);
+    memset(data + CHUNK + 1000, 'x', 3000); /* the second chunk is compressed */
+    write_snapshot(store, ID, "the manifest", data, CHUNK + 4096, CHUNK);
+    char path[128];
+    snprintf(path, sizeof path, "store/snapshots/%s/key", ID);
+    assert_int_equal(size_of(f, path), KEY_FILE);
+    flip_every_byte(f, store, path, 8, 2, "key");
+    snprintf(path, sizeof path, "store/snapshots/%s/manifest", ID);
+    flip_every_byte(f, store, path, 8, 2, "manifest");
+    chunk_path(store, ID, 0, path);
+    assert_int_equal(size_of(f, path), CHUNK_HEADER + CHUNK + TAG);
+    flip_every_byte(f, store, path, 4, 1, path + 6);
+    chunk_path(store, ID, 1, path);
+    assert_true(size_of(f, path) < 2000);
+    flip_every_byte(f, store, path, 4, 1, path + 6);
+    expect_same(store, ID, "the manifest", data, CHUNK + 4096);
     store_close(store);
 }
 
@@ -241,14 +276,21 @@ static void another_version_says_so(void **state)
     struct fixture *f = *state;
     struct store *store = open_store(f);
     write_snapshot(store, ID, "m", (const uint8_t *)"x", 1, 1);
-    char path[64];
-    snprintf(path, sizeof path, "snapshots/%s/manifest", ID);
-    flip(f, path, 8);
-    CLEANUP_BUFFER struct buffer m = {0};
-    struct error err = {0};
-    assert_null(store_reader_open(store, ID, &m, &err));
-    assert_int_equal(err.kind, ERROR_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "format version 17"));
+    char paths[3][128];
+    static const off_t at[] = {8, 8, 4};
+    snprintf(paths[0], 128, "store/snapshots/%s/key", ID);
+    snprintf(paths[1], 128, "store/snapshots/%s/manifest", ID);
+    chunk_path(store, ID, 0, paths[2]);
+    for (size_t i = 0; i < countof(paths); i++) {
+        CLEANUP_BUFFER struct buffer m = {0};
+        CLEANUP_BUFFER struct buffer p = {0};
+        struct error err = {0};
+        flip(f, paths[i], at[i]);
+        assert_int_equal(read_snapshot(store, ID, &m, &p, &err), -1);
+        assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+        assert_non_null(strstr(err.text, i == 1 ? "format version 18" : "format version 17"));
+        flip(f, paths[i], at[i]);
+    }
     store_close(store);
 }
 
@@ -256,66 +298,86 @@ static void every_truncation_and_extension_is_found(void **state)
 {
     struct fixture *f = *state;
     struct store *store = open_store(f);
-    size_t len = 2 * SEGMENT + 4096;
+    size_t len = CHUNK + 4096;
     CLEANUP_FREE uint8_t *data = make_pattern(len, 5);
-    write_snapshot(store, ID, "m", data, len, len);
-    char path[128];
-    snprintf(path, sizeof path, "%s/snapshots/%s/pages", f->path, ID);
-    off_t sizes[] = {(off_t)(HEADER + len + 3 * TAG + 1), (off_t)(HEADER + len + 3 * TAG - 1),
-        HEADER + 2 * (SEGMENT + TAG) + 3, HEADER + 2 * (SEGMENT + TAG), HEADER + SEGMENT + TAG, HEADER + TAG,
-        HEADER, HEADER - 1, 1, 0};
-    for (size_t i = 0; i < countof(sizes); i++) {
-        assert_int_equal(truncate(path, sizes[i]), 0);
-        expect_corrupt(store, ID, "pages");
+    CLEANUP_FREE char *manifest = xcalloc(1, 600001);
+    memset(manifest, 'm', 600000); /* several segments */
+    write_snapshot(store, ID, manifest, data, len, len);
+    char paths[3][128];
+    chunk_path(store, ID, 0, paths[0]);
+    snprintf(paths[1], 128, "store/snapshots/%s/manifest", ID);
+    snprintf(paths[2], 128, "store/snapshots/%s/key", ID);
+    const off_t segment = 4 + 256 * 1024 + TAG;
+    for (size_t i = 0; i < countof(paths); i++) {
+        off_t size = size_of(f, paths[i]);
+        off_t sizes[] = {size + 1, size - 1, size - TAG, HEADER + 2 * segment + 3, HEADER + 2 * segment,
+            HEADER + segment, HEADER + TAG, HEADER, CHUNK_HEADER, 1, 0};
+        CLEANUP_FREE char *path = xasprintf("%s/%s", f->path, paths[i]);
+        for (size_t j = 0; j < countof(sizes); j++) {
+            if (j > 0 && sizes[j] > size)
+                continue;
+            assert_int_equal(truncate(path, sizes[j]), 0);
+            expect_corrupt(store, ID, i == 0 ? paths[0] + 6 : strrchr(path, '/') + 1);
+        }
+        unlink(path);
+        CLEANUP_BUFFER struct buffer m = {0};
+        CLEANUP_BUFFER struct buffer p = {0};
+        struct error err = {0};
+        assert_int_equal(read_snapshot(store, ID, &m, &p, &err), -1);
+        /* A chunk may be elsewhere; the snapshot's own files may not. */
+        assert_int_equal(err.kind, i == 0 ? ERROR_NOT_FOUND : ERROR_CORRUPT);
+        assert_non_null(strstr(err.text, "missing"));
     }
-    unlink(path);
-    expect_corrupt(store, ID, "pages: the file is missing");
     store_close(store);
 }
 
 static void swap(const struct fixture *f, const char *one, const char *two)
 {
-    char a[64], b[64];
-    snprintf(a, sizeof a, "snapshots/%s", one);
-    snprintf(b, sizeof b, "snapshots/%s", two);
-    assert_int_equal(renameat2(f->dir, a, f->dir, b, RENAME_EXCHANGE), 0);
+    assert_int_equal(renameat2(f->dir, one, f->dir, two, RENAME_EXCHANGE), 0);
 }
 
-static void swapped_files_and_segments_are_found(void **state)
+static void swapped_files_are_found(void **state)
 {
     struct fixture *f = *state;
     struct store *store = open_store(f);
-    size_t len = 2 * SEGMENT;
+    size_t len = 2 * CHUNK;
     CLEANUP_FREE uint8_t *data = make_pattern(len, 6);
+    CLEANUP_FREE uint8_t *others = make_pattern(len, 7);
     write_snapshot(store, ID, "m", data, len, len);
-    write_snapshot(store, OTHER, "m", data, len, len);
-    char one[64], two[64];
-    static const char *const files[] = {"manifest", "pages"};
+    write_snapshot(store, OTHER, "m", others, len, len);
+    char one[128], two[128];
+    static const char *const files[] = {"key", "manifest"};
     for (size_t i = 0; i < countof(files); i++) {
-        snprintf(one, sizeof one, "%s/%s", ID, files[i]);
-        snprintf(two, sizeof two, "%s/%s", OTHER, files[i]);
+        snprintf(one, sizeof one, "store/snapshots/%s/%s", ID, files[i]);
+        snprintf(two, sizeof two, "store/snapshots/%s/%s", OTHER, files[i]);
         swap(f, one, two);
         expect_corrupt(store, ID, files[i]);
         expect_corrupt(store, OTHER, files[i]);
         swap(f, one, two);
     }
-    swap(f, ID, OTHER); /* the folders */
-    expect_corrupt(store, ID, "manifest");
-    swap(f, ID, OTHER);
-    snprintf(one, sizeof one, "%s/manifest", ID);
-    snprintf(two, sizeof two, "%s/pages", ID);
+    snprintf(one, sizeof one, "store/snapshots/%s", ID);
+    snprintf(two, sizeof two, "store/snapshots/%s", OTHER);
+    swap(f, one, two); /* the folders */
+    expect_corrupt(store, ID, "key");
     swap(f, one, two);
-    expect_corrupt(store, ID, "manifest");
+    snprintf(one, sizeof one, "store/snapshots/%s/manifest", ID);
+    snprintf(two, sizeof two, "store/snapshots/%s/key", ID);
     swap(f, one, two);
-    /* Two segments of equal length in each other's place. */
-    snprintf(one, sizeof one, "snapshots/%s/pages", ID);
-    CLEANUP_FD int fd = openat(f->dir, one, O_RDWR | O_CLOEXEC);
-    CLEANUP_FREE uint8_t *both = make_pattern(2 * (SEGMENT + TAG), 0);
-    assert_int_equal(pread(fd, both, 2 * (SEGMENT + TAG), HEADER), 2 * (SEGMENT + TAG));
-    assert_int_equal(pwrite(fd, both, SEGMENT + TAG, HEADER + SEGMENT + TAG), SEGMENT + TAG);
-    assert_int_equal(pwrite(fd, both + SEGMENT + TAG, SEGMENT + TAG, HEADER), SEGMENT + TAG);
-    expect_corrupt(store, ID, "pages: segment 0");
-    expect_same(store, OTHER, "m", data, len);
+    expect_corrupt(store, ID, "key");
+    swap(f, one, two);
+    /* Chunks of one snapshot, and of two. */
+    chunk_path(store, ID, 0, one);
+    chunk_path(store, ID, 1, two);
+    swap(f, one, two);
+    expect_corrupt(store, ID, one + 6);
+    swap(f, one, two);
+    chunk_path(store, OTHER, 0, two);
+    swap(f, one, two);
+    expect_corrupt(store, ID, one + 6);
+    expect_corrupt(store, OTHER, two + 6);
+    swap(f, one, two);
+    expect_same(store, ID, "m", data, len);
+    expect_same(store, OTHER, "m", others, len);
     store_close(store);
 }
 
@@ -329,7 +391,10 @@ static void a_wrong_key_says_so(void **state)
     CLEANUP_FREE uint8_t *wrong = make_pattern(32, 7);
     assert_int_equal(file_write_atomic(f->dir, "thaw.key", wrong, 32, 0600, &err), 0);
     store = open_store(f);
-    expect_corrupt(store, ID, "another key than the one in thaw.key");
+    expect_corrupt(store, ID, "another master key than ours");
+    /* New snapshots go on, in a trust domain that begins anew. */
+    write_snapshot(store, OTHER, "m", (const uint8_t *)"x", 1, 1);
+    expect_same(store, OTHER, "m", (const uint8_t *)"x", 1);
     store_close(store);
 }
 
@@ -373,7 +438,7 @@ static void bad_ids_and_conflicts_are_refused(void **state)
     struct error err = {0};
     CLEANUP_BUFFER struct buffer m = {0};
     for (size_t i = 0; i < countof(bad); i++) {
-        assert_null(store_writer_begin(store, bad[i], &err));
+        assert_null(store_writer_begin(store, bad[i], STORE_DEFAULT_DOMAIN, &err));
         assert_int_equal(err.kind, ERROR_INVALID);
         assert_null(store_reader_open(store, bad[i], &m, &err));
         assert_int_equal(store_delete(store, bad[i], &err), -1);
@@ -382,20 +447,20 @@ static void bad_ids_and_conflicts_are_refused(void **state)
     assert_int_equal(err.kind, ERROR_NOT_FOUND);
     assert_int_equal(store_delete(store, ID, &err), -1);
     assert_int_equal(err.kind, ERROR_NOT_FOUND);
-    struct store_writer *w = store_writer_begin(store, ID, &err);
+    struct store_writer *w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
     assert_non_null(w);
-    assert_null(store_writer_begin(store, ID, &err));
+    assert_null(store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err));
     assert_int_equal(err.kind, ERROR_CONFLICT);
     store_writer_abort(w);
     write_snapshot(store, ID, "m", (const uint8_t *)"x", 1, 1);
-    assert_null(store_writer_begin(store, ID, &err));
+    assert_null(store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err));
     assert_int_equal(err.kind, ERROR_CONFLICT);
     store_close(store);
 }
 
 static size_t count_entries(const struct fixture *f)
 {
-    int fd = openat(f->dir, "snapshots", O_RDONLY | O_DIRECTORY);
+    int fd = openat(f->dir, "store/snapshots", O_RDONLY | O_DIRECTORY);
     DIR *folder = fdopendir(fd);
     assert_non_null(folder);
     size_t count = 0;
@@ -416,8 +481,8 @@ static void listing_names_every_snapshot(void **state)
     assert_int_equal(store_list(store, &entries, &count, &err), 0);
     assert_int_equal(count, 2);
     for (size_t i = 0; i < 2; i++) {
-        size_t pages = strcmp(entries[i].id, ID) == 0 ? 1 : 3;
-        assert_int_equal(entries[i].stored_bytes, 2 * (HEADER + TAG) + 1 + pages);
+        size_t manifest = 24 + 68 + 4 + 1; /* the recipe with a chunk, a length, the manifest */
+        assert_int_equal(entries[i].stored_bytes, KEY_FILE + HEADER + 4 + manifest + TAG);
     }
     store_close(store);
 }
@@ -430,10 +495,10 @@ static void a_killed_writer_leaves_nothing(void **state)
     assert_int_equal(pipe(ready), 0);
     pid_t pid = fork();
     if (pid == 0) {
-        CLEANUP_FREE uint8_t *data = make_pattern(SEGMENT, 8);
+        CLEANUP_FREE uint8_t *data = make_pattern(CHUNK, 8);
         struct error err = {0};
-        struct store_writer *w = store_writer_begin(store, ID, &err);
-        for (size_t i = 0; w != NULL && store_writer_pages(w, data, SEGMENT, &err) == 0; i++)
+        struct store_writer *w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
+        for (size_t i = 0; w != NULL && store_writer_pages(w, i, 0, data, CHUNK, &err) == 0; i++, data[0]++)
             if (i == 40)
                 (void)!write(ready[1], "x", 1);
             else if (i > 40)
@@ -452,7 +517,7 @@ static void a_killed_writer_leaves_nothing(void **state)
     store_close(store);
     store = open_store(f);
     assert_int_equal(count_entries(f), 0);
-    struct store_writer *w = store_writer_begin(store, ID, &err);
+    struct store_writer *w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
     assert_non_null(w);
     assert_int_equal(count_entries(f), 1);
     store_discard_unfinished(store, ID);
@@ -469,24 +534,32 @@ static void a_full_disk_is_a_clear_error_and_leaves_nothing(void **state)
     assert_int_equal(mount("tmpfs", f->path, "tmpfs", 0, "size=2m,mode=0700"), 0);
     struct fixture small = {.dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     struct store *store = open_store(&small);
-    CLEANUP_FREE uint8_t *data = make_pattern(4u << 20, 9);
+    size_t len = 16u << 20;
+    CLEANUP_FREE uint8_t *data = make_pattern(len, 9);
     struct error err = {0};
-    struct store_writer *w = store_writer_begin(store, ID, &err);
+    struct store_writer *w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
     assert_non_null(w);
-    assert_int_equal(store_writer_pages(w, data, 4u << 20, &err), -1);
+    assert_int_equal(store_writer_pages(w, 0, 0, data, len, &err), -1);
     assert_int_equal(err.errno_value, ENOSPC);
-    assert_non_null(strstr(err.text, "pages: cannot write"));
+    assert_non_null(strstr(err.text, ": cannot write"));
     assert_non_null(strstr(err.text, "No space left"));
     store_writer_abort(w);
     assert_int_equal(count_entries(&small), 0);
-    /* And when it is the manifest that has no room. */
-    w = store_writer_begin(store, ID, &err);
+    /* Found at the end only. */
+    w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
     assert_non_null(w);
-    assert_int_equal(store_writer_pages(w, data, 1u << 20, &err), 0);
+    assert_int_equal(store_writer_pages(w, 0, 0, data, 3u << 20, &err), 0);
+    assert_int_equal(store_writer_commit(w, "m", 1, NULL, &err), -1);
+    assert_int_equal(err.errno_value, ENOSPC);
+    assert_int_equal(count_entries(&small), 0);
+    /* And when it is the manifest that has no room. */
+    w = store_writer_begin(store, ID, STORE_DEFAULT_DOMAIN, &err);
+    assert_non_null(w);
+    assert_int_equal(store_writer_pages(w, 0, 0, data, 1u << 20, &err), 0);
     assert_int_equal(store_writer_commit(w, data, 2u << 20, NULL, &err), -1);
     assert_non_null(strstr(err.text, "manifest: cannot write"));
     assert_int_equal(count_entries(&small), 0);
-    write_snapshot(store, ID, "m", data, 1u << 20, SEGMENT);
+    write_snapshot(store, ID, "m", data, 1u << 20, CHUNK);
     expect_same(store, ID, "m", data, 1u << 20);
     store_close(store);
     close(small.dir);
@@ -515,7 +588,7 @@ int main(void)
         TEST(every_flipped_bit_is_found),
         TEST(another_version_says_so),
         TEST(every_truncation_and_extension_is_found),
-        TEST(swapped_files_and_segments_are_found),
+        TEST(swapped_files_are_found),
         TEST(a_wrong_key_says_so),
         TEST(a_bad_key_file_is_refused),
         TEST(bad_ids_and_conflicts_are_refused),

@@ -1,0 +1,89 @@
+/* The local folder: names, listing, removing. */
+#include "base/fd.h"
+#include "store/private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CHUNK_FOLDER_LEN (sizeof FOLDER_CHUNKS_PREFIX - 1 + 2) /* of "chunks/ab" */
+
+int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err)
+{
+    if (mkdirat(parent_fd, name, mode) < 0 && errno != EEXIST)
+        return error_system(err, "cannot make the folder %s", name);
+    *fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (*fd < 0 || fchmod(*fd, mode) < 0)
+        return error_system(err, "cannot open the folder %s", name);
+    return 0;
+}
+
+int folder_list(int folder_fd, folder_each *each, void *context, struct error *err)
+{
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (folder == NULL) {
+        error_system(err, "cannot read a folder of the store");
+        fd_close(&fd);
+        return -1;
+    }
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            !each(context, folder_fd, entry->d_name))
+            break;
+    closedir(folder);
+    return 0;
+}
+
+static bool remove_entry(void *context, int folder_fd, const char *name)
+{
+    (void)context;
+    unlinkat(folder_fd, name, 0);
+    return true;
+}
+
+void folder_empty(int folder_fd)
+{
+    (void)!folder_list(folder_fd, remove_entry, NULL, NULL);
+}
+
+void folder_remove(int parent_fd, const char *name)
+{
+    CLEANUP_FD int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0)
+        folder_empty(fd);
+    unlinkat(parent_fd, name, AT_REMOVEDIR);
+}
+
+void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUNK_NAME_BYTES])
+{
+    char hex[2 * CHUNK_NAME_BYTES + 1];
+    hex_encode(hex, name, CHUNK_NAME_BYTES);
+    snprintf(out, STORE_CHUNK_NAME_BYTES, FOLDER_CHUNKS_PREFIX "%.2s/%s", hex, hex + 2);
+}
+
+int folder_touch_chunk(int store_fd, const char *name, struct error *err)
+{
+    static const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+    if (utimensat(store_fd, name, now, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return error_set(err, ERROR_NOT_FOUND, "%s is missing", name);
+    return error_system(err, "cannot touch %s", name);
+}
+
+int folder_place_chunk(int from_fd, const char *file, int store_fd, const char *name, struct error *err)
+{
+    char folder[CHUNK_FOLDER_LEN + 1];
+    if (renameat(from_fd, file, store_fd, name) == 0)
+        return 0;
+    snprintf(folder, sizeof folder, "%s", name);
+    if (errno == ENOENT && (mkdirat(store_fd, folder, 0711) == 0 || errno == EEXIST) &&
+        renameat(from_fd, file, store_fd, name) == 0)
+        return 0;
+    return error_system(err, "cannot put %s in its place", name);
+}
