@@ -1,6 +1,6 @@
 #include "cli/client.h"
 
-#include "cli/curl.h"
+#include "libcurl/libcurl.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -59,7 +59,7 @@ struct origin_entry {
 };
 
 /* Kinds of error: ERROR_NOT_FOUND (the origin answered that there is no such object), ERROR_CONFLICT (see
- * ORIGIN_IF_ABSENT), ERROR_LIMIT (too large), ERROR_INVALID (it refuses: credentials, bucket...), ERROR_BUSY (out of reach, or
+ * ORIGIN_IF_ABSENT), ERROR_LIMIT (too large), ERROR_INVALID (it refuses: credentials, bucket...), ERROR_CORRUPT (what comes is not what was stored), ERROR_BUSY (out of reach, or
  * failing, after all retries: later it may work), ERROR_SYSTEM (the local folder). The text is a sentence for people. */
 struct origin_reply {
     void *context;

@@ -1,4 +1,4 @@
-#include "cli/curl.h"
+#include "libcurl/libcurl.h"
 
 #include "base/bytes.h"
 
@@ -22,6 +22,15 @@ static const struct {
     {"curl_easy_cleanup", offsetof(struct curl_library, easy_cleanup)},
     {"curl_slist_append", offsetof(struct curl_library, slist_append)},
     {"curl_slist_free_all", offsetof(struct curl_library, slist_free_all)},
+    {"curl_getdate", offsetof(struct curl_library, getdate)},
+    {"curl_multi_init", offsetof(struct curl_library, multi_init)},
+    {"curl_multi_setopt", offsetof(struct curl_library, multi_setopt)},
+    {"curl_multi_add_handle", offsetof(struct curl_library, multi_add_handle)},
+    {"curl_multi_remove_handle", offsetof(struct curl_library, multi_remove_handle)},
+    {"curl_multi_assign", offsetof(struct curl_library, multi_assign)},
+    {"curl_multi_socket_action", offsetof(struct curl_library, multi_socket_action)},
+    {"curl_multi_info_read", offsetof(struct curl_library, multi_info_read)},
+    {"curl_multi_cleanup", offsetof(struct curl_library, multi_cleanup)},
 };
 
 const struct curl_library *curl_load(struct error *err)

@@ -1,5 +1,5 @@
 /* libcurl, loaded when it is first needed: it brings some thirty other libraries, which would take longer than all else
- * that a command without a server does. */
+ * that a command without a server does, and would be in every process that the daemon forks. */
 #pragma once
 
 #include "base/error.h"
@@ -17,6 +17,15 @@ struct curl_library {
     __typeof__(curl_easy_cleanup) *easy_cleanup;
     __typeof__(curl_slist_append) *slist_append;
     __typeof__(curl_slist_free_all) *slist_free_all;
+    __typeof__(curl_getdate) *getdate;
+    __typeof__(curl_multi_init) *multi_init;
+    __typeof__(curl_multi_setopt) *multi_setopt;
+    __typeof__(curl_multi_add_handle) *multi_add_handle;
+    __typeof__(curl_multi_remove_handle) *multi_remove_handle;
+    __typeof__(curl_multi_assign) *multi_assign;
+    __typeof__(curl_multi_socket_action) *multi_socket_action;
+    __typeof__(curl_multi_info_read) *multi_info_read;
+    __typeof__(curl_multi_cleanup) *multi_cleanup;
 };
 
 /* Loaded and initialised, for good; or NULL. */
