@@ -438,6 +438,13 @@ def run_wrapper():
         sys.exit(126)
 
 
+def drop_hash_seed():
+    """The server chose it, so that versions of the function have the same. Programs that it starts draw their own."""
+    chosen = os.environ.pop("THAW_HASH_SEED", None)
+    if chosen and os.environ.get("PYTHONHASHSEED") == chosen:
+        del os.environ["PYTHONHASHSEED"]
+
+
 def set_up_path():
     version = "python%d.%d" % sys.version_info[:2]
     own = os.path.dirname(os.path.abspath(__file__))
@@ -664,6 +671,7 @@ def serve(client, handler, unique):
 
 def main():
     run_wrapper()
+    drop_hash_seed()
     set_up_path()
     set_up_output()
     sys.meta_path.insert(0, LoggingHook())

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct front_options {
@@ -25,6 +26,7 @@ struct front_options {
     uint32_t event_retry_ms;       /* before the first retry of an Event invocation, twice that before the
                                       second */
     uint32_t drain_seconds;        /* after SIGTERM: how long running invocations may still take */
+    bool fixed_layout;             /* versions that are to be frozen get the same addresses each time */
     enum log_level log_level;
 };
 

@@ -93,7 +93,8 @@ static void env_request(struct front_env *env)
         .env_start = {.env_id = env->id,
             .mode = env->mode,
             .memory_mb = function->config.memory_mb,
-            .tmp_mb = function->config.tmp_mb},
+            .tmp_mb = function->config.tmp_mb,
+            .fixed_layout = env->builds && front->options->fixed_layout},
     };
     memcpy(message.env_start.code_id, function->code.id, sizeof message.env_start.code_id);
     if (env->mode == WIRE_THAW) {

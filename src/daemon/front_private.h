@@ -159,6 +159,7 @@ struct front {
     struct dispatch *dispatch;
     struct front_runtime runtimes[FRONT_RUNTIMES_MAX]; /* what this host has */
     size_t runtime_count;
+    uint8_t hash_secret[32]; /* see front_layout.c */
     int signal_fd;
     struct loop_watch *signal_watch, *warden_watch;
     STAILQ_HEAD(, front_packet) warden_queue;
@@ -191,6 +192,13 @@ void front_warden_close(struct front *front);
 void front_warden_send(struct front *front, const struct wire_message *message);
 void front_warden_send_env(struct front *front, enum wire_type type, uint64_t env_id);
 void front_warden_send_snapshot(struct front *front, enum wire_type type, const char *snapshot_id);
+
+/* front_layout.c */
+/* Loads, and at first makes, what fixed layouts need; nothing when the layout is to be random. */
+MUST_CHECK int front_layout_open(struct front *front, struct error *err);
+/* Appends the variables of a version that is to be frozen with a fixed layout. */
+void front_layout_put_variables(
+    const struct front *front, const struct catalog_function *function, struct buffer *block);
 
 /* front_version.c */
 extern const struct dispatch_effects front_effects; /* without its context */

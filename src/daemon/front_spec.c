@@ -133,6 +133,8 @@ int front_spec_fill(struct front *front, const struct front_env *env, struct buf
     put_defaults(config, variables);
     if (!provided)
         front_runtimes_put_variables(runtime, set, variables);
+    if (env->builds && front->options->fixed_layout)
+        front_layout_put_variables(front, env->version->function, variables);
     return 0;
 }
 

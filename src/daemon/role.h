@@ -27,6 +27,7 @@ struct role_options {
     uint32_t idle_seconds, concurrency, blanks, drain_seconds;
     uint32_t function_concurrency, event_retry_ms; /* function_concurrency 0: as concurrency */
     uint64_t template_budget;                      /* bytes; 0: half of the memory */
+    bool random_layout;                            /* of versions that are to be frozen; see docs/STORE.md */
     enum log_level log_level;
     struct sockaddr_storage listen_address;
     socklen_t listen_address_len;

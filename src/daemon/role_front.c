@@ -41,6 +41,7 @@ int role_run_front(const struct role_options *options)
         .function_concurrency = options->function_concurrency,
         .event_retry_ms = options->event_retry_ms,
         .drain_seconds = options->drain_seconds,
+        .fixed_layout = !options->random_layout,
         .log_level = options->log_level,
     };
     role_favor_wakeups();

@@ -31,6 +31,8 @@ static const char USAGE[] =
     "  --function-concurrency N  invocations of one function at once (as --concurrency)\n"
     "  --event-retry-ms N      before the first retry of an Event invocation; the second waits twice as\n"
     "                          long (60000)\n"
+    "  --address-layout MODE   of versions being initialised to be frozen: fixed (republished ones share\n"
+    "                          most of what is stored) or random (fixed)\n"
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
     "  --template-budget SIZE  memory for templates, such as 512M or 8G; the least valuable go first (half\n"
     "                          of the machine's)\n"
@@ -49,6 +51,7 @@ enum option_code {
     OPTION_CONCURRENCY,
     OPTION_FUNCTION_CONCURRENCY,
     OPTION_EVENT_RETRY_MS,
+    OPTION_ADDRESS_LAYOUT,
     OPTION_BLANKS,
     OPTION_TEMPLATE_BUDGET,
     OPTION_DRAIN,
@@ -70,6 +73,7 @@ static const struct option OPTIONS[] = {
     {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
     {"function-concurrency", required_argument, NULL, OPTION_FUNCTION_CONCURRENCY},
     {"event-retry-ms", required_argument, NULL, OPTION_EVENT_RETRY_MS},
+    {"address-layout", required_argument, NULL, OPTION_ADDRESS_LAYOUT},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
     {"template-budget", required_argument, NULL, OPTION_TEMPLATE_BUDGET},
     {"drain", required_argument, NULL, OPTION_DRAIN},
@@ -236,6 +240,11 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 1, CONCURRENCY_MAX, &o->function_concurrency, "--function-concurrency");
     case OPTION_EVENT_RETRY_MS:
         return parse_number(optarg, 1, EVENT_RETRY_MS_MAX, &o->event_retry_ms, "--event-retry-ms");
+    case OPTION_ADDRESS_LAYOUT:
+        o->random_layout = strcmp(optarg, "random") == 0;
+        return o->random_layout || strcmp(optarg, "fixed") == 0
+                   ? -1
+                   : complain("--address-layout must be fixed or random, not", optarg);
     case OPTION_BLANKS:
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
     case OPTION_TEMPLATE_BUDGET:

@@ -174,8 +174,11 @@ static int begin_cold(struct env *env, struct error *err)
         return -1;
     point_at_strings(argv, env->argv);
     point_at_strings(environment, env->env);
-    const struct sandbox_command command = {
-        .argv = argv, .env = environment, .code_tree_fd = code_tree, .log_fd = env->kit.log_write};
+    const struct sandbox_command command = {.argv = argv,
+        .env = environment,
+        .code_tree_fd = code_tree,
+        .log_fd = env->kit.log_write,
+        .fixed_layout = env->fixed_layout};
     if (sandbox_spawn(env->kit.sandbox, &command, &env->pid, &env->pidfd, err) < 0)
         return -1;
     env->stamp_ns[WIRE_STAMP_FORKED] = clock_monotonic_ns();
@@ -256,6 +259,7 @@ static struct env *env_new(struct warden *w, const struct wire_env_start *reques
         .mode = request->mode,
         .memory_mb = request->memory_mb,
         .tmp_mb = request->tmp_mb,
+        .fixed_layout = request->fixed_layout,
         .kit = BLANK_KIT_NONE,
         .pidfd = -1};
     memcpy(env->code_id, request->code_id, sizeof env->code_id);

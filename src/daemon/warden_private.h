@@ -70,6 +70,7 @@ struct env {
     int wait_status;
     enum wire_start_mode mode;
     uint32_t memory_mb, tmp_mb;
+    bool fixed_layout;
     char code_id[WIRE_CODE_HEX + 1], snapshot_id[WIRE_ID_HEX + 1];
     struct bytes argv, env;          /* a cold start's strings, in `strings` */
     uint8_t *strings;                /* owned */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ struct freeze_job {
     char snapshot_id[WIRE_ID_HEX + 1];
     pid_t pid;
     int log_fd; /* the environment's */
+    bool fixed_layout;
     size_t replay_count;
     struct freeze_replay replays[WIRE_REPLAY_MAX];
     uint8_t requests[WIRE_REPLAY_MAX][WIRE_REPLAY_BYTES];
@@ -52,6 +54,7 @@ static int freeze_and_store(const struct freeze_job *job, struct store_writer **
         .code_path = SANDBOX_CODE_PATH,
         .uid = o->sandbox_uid,
         .gid = o->sandbox_gid,
+        .given_personality = job->fixed_layout ? ADDR_NO_RANDOMIZE : 0,
         .filter_count = 1, /* sandbox_filter_full */
         .log_fd = job->log_fd,
         .put_pages = put_pages,
@@ -136,6 +139,7 @@ void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request)
         .env_id = env->id,
         .pid = env->pid,
         .log_fd = env->kit.log_read,
+        .fixed_layout = env->fixed_layout,
         .replay_count = request->replay_count};
     memcpy(job->snapshot_id, request->snapshot_id, sizeof job->snapshot_id);
     for (size_t i = 0; i < job->replay_count; i++) {

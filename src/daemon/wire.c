@@ -116,6 +116,7 @@ static void encode_env_start(struct buffer *out, const struct wire_env_start *m)
     buffer_append_u32(out, m->mode);
     buffer_append_u32(out, m->memory_mb);
     buffer_append_u32(out, m->tmp_mb);
+    buffer_append_u8(out, m->fixed_layout);
     buffer_append_string(out, m->code_id);
     buffer_append_string(out, m->snapshot_id);
     buffer_append_blob(out, m->argv.data, (uint32_t)m->argv.len);
@@ -128,6 +129,7 @@ static void decode_env_start(struct decoder *d, struct wire_env_start *m)
     m->mode = (enum wire_start_mode)decode_u32_within(d, WIRE_COLD, WIRE_THAW, "start mode");
     m->memory_mb = decode_u32_within(d, LIMIT_MEMORY_MB_MIN, LIMIT_MEMORY_MB_MAX, "memory size");
     m->tmp_mb = decode_u32_within(d, LIMIT_TMP_MB_MIN, LIMIT_TMP_MB_MAX, "/tmp size");
+    m->fixed_layout = decode_bool(d, "fixed layout");
     decode_hex(d, m->code_id, WIRE_CODE_HEX, false, "code id");
     decode_hex(d, m->snapshot_id, WIRE_ID_HEX, m->mode == WIRE_COLD, "snapshot id");
     m->argv = decode_strings(d, WIRE_ARGV_MAX, "argument list");

@@ -58,6 +58,7 @@ struct wire_env_start {
     uint64_t env_id; /* chosen by the front, never used twice */
     enum wire_start_mode mode;
     uint32_t memory_mb, tmp_mb;
+    bool fixed_layout; /* a cold start at the same addresses as each time */
     char code_id[WIRE_CODE_HEX + 1];
     char snapshot_id[WIRE_ID_HEX + 1]; /* "" for a cold start */
     struct bytes argv, env;

@@ -43,6 +43,8 @@ struct freeze_request {
     const char *code_path; /* where the code is mounted inside the sandbox: "/var/task"; NULL: nowhere */
     uid_t uid;             /* the sandbox's user: the process must still run as this user */
     gid_t gid;
+    uint64_t
+        given_personality; /* bits of it that its sandbox chose when it began: its clones begin without */
     uint32_t filter_count; /* system call filters that its sandbox attached to it */
     int log_fd; /* the pipe that the process's stdout and stderr write to (either end): descriptors of the
                    process that are this pipe become the log of each clone */

@@ -176,6 +176,7 @@ static int freeze_prctl_settings(struct freeze *f, struct error *err)
     if (timer_slack > 0 && timer_slack != 50000)
         plan_call(&process->process_plan, SYS_prctl, plan_literal(PR_SET_TIMERSLACK),
             plan_literal((uint64_t)timer_slack));
+    personality_bits &= ~(long)f->request->given_personality;
     if (personality_bits > 0)
         plan_call(f->settings, SYS_personality, plan_literal((uint64_t)personality_bits));
     if (subreaper != 0)

@@ -122,7 +122,7 @@ static int plan_personality(struct freeze *f, size_t index, struct error *err)
         return 0;
     buffer_append_u8(&own, 0);
     plan_call(&f->process->threads[index].plan, SYS_personality,
-        plan_literal(strtoul((const char *)own.data, NULL, 16)));
+        plan_literal(strtoul((const char *)own.data, NULL, 16) & ~f->request->given_personality));
     return 0;
 }
 

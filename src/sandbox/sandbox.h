@@ -92,8 +92,9 @@ MUST_CHECK int sandbox_code_tree(struct sandbox_host *host, int code_dir_fd, str
 struct sandbox_command {
     const char *const *argv; /* argv[0] is an absolute path inside the sandbox */
     const char *const *env;
-    int code_tree_fd; /* from sandbox_code_tree, or -1 to leave /var/task empty */
-    int log_fd;       /* becomes stdout and stderr */
+    int code_tree_fd;  /* from sandbox_code_tree, or -1 to leave /var/task empty */
+    int log_fd;        /* becomes stdout and stderr */
+    bool fixed_layout; /* its addresses are not random: it has ADDR_NO_RANDOMIZE when it begins */
 };
 
 /* Cold start: runs the command in the sandbox, in a time namespace of its own, as the sandbox user, without

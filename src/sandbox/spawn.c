@@ -14,6 +14,7 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -111,6 +112,8 @@ _Noreturn static void run_child(const struct sandbox *sb, const struct sandbox_c
         setsid();
         umask(022);
         reset_signals();
+        if (command->fixed_layout)
+            personality(ADDR_NO_RANDOMIZE);
         if (confine(sb->host, filter, &outcome) == 0) {
             execve(command->argv[0], (char *const *)command->argv, (char *const *)command->env);
             (void)error_system(&outcome, "cannot run %s", command->argv[0]);

@@ -16,5 +16,8 @@ struct arena {
 #define ARENA_LOWEST_ADDRESS 0x10000ull
 #define ARENA_USER_END 0x7ffffffff000ull
 
+/* Look for the vDSO in the calling process: its children inherit what was found, and need not look themselves. */
+MUST_CHECK int arena_prepare(struct error *err);
+
 /* Map and fill the arena in the calling process. The control's descriptors and filter are still to be set. */
 MUST_CHECK int arena_build(struct arena *arena, const struct image *image, struct error *err);

@@ -345,7 +345,7 @@ static void reap_feeder(struct template *t)
 struct template *template_start(const struct template_options *options, struct error *err)
 {
     int sockets[2], pages[2];
-    if (open_channels(sockets, pages, err) < 0)
+    if (arena_prepare(err) < 0 || open_channels(sockets, pages, err) < 0)
         return NULL;
     struct template *t = xcalloc(1, sizeof *t);
     *t = (struct template){.socket = sockets[0], .memory_bytes = options->image->page_bytes};

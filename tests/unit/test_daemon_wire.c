@@ -24,8 +24,8 @@ static struct wire_message make(enum wire_type type)
     m.type = type;
     switch (type) {
     case WIRE_ENV_START:
-        m.env_start =
-            (struct wire_env_start){.env_id = 7, .mode = WIRE_COLD, .memory_mb = 512, .tmp_mb = 512};
+        m.env_start = (struct wire_env_start){
+            .env_id = 7, .mode = WIRE_COLD, .memory_mb = 512, .tmp_mb = 512, .fixed_layout = true};
         strcpy(m.env_start.code_id, CODE);
         m.env_start.argv = block_of(ARGV);
         m.env_start.env = block_of(ENVIRONMENT);
