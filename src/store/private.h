@@ -6,7 +6,6 @@
 #include "store/recipe.h"
 #include "store/store.h"
 
-#define STORE_KEY_FILE "thaw.key"
 #define STORE_FOLDER "store"
 #define STORE_TMP_SUFFIX ".tmp"
 #define STORE_NAME_BYTES (STORE_ID_HEX + sizeof STORE_TMP_SUFFIX)
@@ -34,10 +33,6 @@ struct store_reader {
 
 /* ERROR_INVALID unless `id` is STORE_ID_HEX lower-case hex digits. */
 MUST_CHECK int store_parse_id(const char *id, uint8_t raw[SEAL_ID_BYTES], struct error *err);
-/* Make or read DATA/thaw.key. */
-MUST_CHECK int store_load_key(
-    int data_dir_fd, bool may_create, uint8_t key[SEAL_KEY_BYTES], struct error *err);
-
 /* folder.c */
 
 MUST_CHECK int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err);

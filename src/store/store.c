@@ -2,11 +2,11 @@
 #include "store/store.h"
 
 #include "base/fd.h"
+#include "store/keyring_rotate.h"
 #include "store/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,14 +68,13 @@ static int open_store(struct store *s, int data_dir_fd, struct error *err)
     if (open_folders(s, data_dir_fd, err) < 0 ||
         folder_list(s->snapshots_fd, sweep_snapshot, &snapshots, err) < 0)
         return -1;
-    uint8_t key[SEAL_KEY_BYTES];
-    int result = store_load_key(data_dir_fd, snapshots == 0, key, err);
-    if (result == 0) {
-        s->keyring = keyring_new(s->store_fd, key, NULL, err);
-        result = s->keyring == NULL ? -1 : 0;
-    }
-    OPENSSL_cleanse(key, sizeof key);
-    return result;
+    struct master_source source = {0};
+    const struct keyring_sources sources = {.current = &source};
+    if (master_source_parse(&source, NULL, err) < 0)
+        return -1;
+    s->keyring = keyring_open(data_dir_fd, s->store_fd, &sources, snapshots == 0, err);
+    master_source_free(&source);
+    return s->keyring == NULL ? -1 : 0;
 }
 
 struct store *store_open(int data_dir_fd, struct error *err)

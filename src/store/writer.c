@@ -35,25 +35,11 @@ static void writer_free(struct store_writer *w)
     free(w);
 }
 
-/* A salt that our master key did not wrap is of no use to anybody: without it, chunks are only not shared with those that were
- * written under it, since recipes hold all that reading needs. */
-static int load_salt(struct store *s, const char *domain, uint8_t salt[SEAL_KEY_BYTES], struct error *err)
-{
-    struct error first = {0};
-    if (keyring_domain_salt(s->keyring, s->domains_fd, domain, salt, &first) == 0)
-        return 0;
-    if (first.kind == ERROR_CORRUPT && unlinkat(s->domains_fd, domain, 0) == 0)
-        return keyring_domain_salt(s->keyring, s->domains_fd, domain, salt, err);
-    if (err != NULL)
-        *err = first;
-    return -1;
-}
-
 static int begin_sealing(struct store_writer *w, const char *domain, struct error *err)
 {
     struct store *s = w->store;
     uint8_t salt[SEAL_KEY_BYTES];
-    if (load_salt(s, domain, salt, err) < 0)
+    if (keyring_domain_salt(s->keyring, s->domains_fd, domain, salt, err) < 0)
         return -1;
     w->sealing = sealing_new(s->store_fd, w->dir_fd, salt, err);
     OPENSSL_cleanse(salt, sizeof salt);

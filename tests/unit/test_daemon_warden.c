@@ -444,7 +444,7 @@ static void freeze_counter_as(struct fixture *f, uint64_t id, const char *snapsh
         fail_msg("%s", m.env_frozen.error.text);
     assert_string_equal(m.env_frozen.snapshot_id, snapshot);
     assert_true(m.env_frozen.memory_bytes > 1 << 20);
-    assert_true(m.env_frozen.stored_bytes > m.env_frozen.memory_bytes);
+    assert_true(m.env_frozen.stored_bytes > 0);
     expect_exit(f, id, SIGKILL, false);
 }
 
@@ -593,19 +593,17 @@ static void a_snapshot_can_be_inspected_and_deleted(void **state)
 static void damaged_pages_are_refused_as_such(void **state)
 {
     struct fixture *f = *state;
-    char path[192];
     freeze_counter(f);
-    snprintf(path, sizeof path, "%s/snapshots/%s/pages", f->path, SNAPSHOT);
-    CLEANUP_FD int pages = open(path, O_RDWR | O_CLOEXEC);
-    struct stat about;
-    assert_int_equal(fstat(pages, &about), 0);
-    assert_int_equal(pwrite(pages, "flipped", 7, about.st_size / 2), 7);
+    CLEANUP_FREE char *command = xasprintf(
+        "for f in %s/store/chunks/*/*; do printf flipped | dd of=$f bs=1 seek=30 conv=notrunc; done 2>&1",
+        f->path);
+    assert_int_equal(system(command), 0);
     for (uint64_t id = 2; id <= 3; id++)
         ask_for_thaw(f, id);
     for (uint64_t id = 2; id <= 3; id++) {
         const struct wire_message m = expect(f, WIRE_ENV_STARTED);
         assert_int_equal(m.env_started.error.kind, ERROR_CORRUPT);
-        assert_non_null(strstr(m.env_started.error.text, "pages: segment"));
+        assert_non_null(strstr(m.env_started.error.text, "chunks/"));
     }
 }
 
