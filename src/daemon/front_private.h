@@ -117,7 +117,8 @@ struct front_env {
     char snapshot_id[WIRE_ID_HEX + 1]; /* thawed from, or to be frozen as */
     /* CLOCK_MONOTONIC: the request for it, the warden's own stamps, the reply, the first word of the process,
      * the answer to restore/next, and the first time it asked for an event. */
-    uint64_t asked_ns, stamp_ns[WIRE_STAMP_COUNT], started_ns, spoke_ns, restored_ns, ready_ns;
+    uint64_t asked_ns, freeze_asked_ns; /* the warden, for the process, and for its freeze */
+    uint64_t stamp_ns[WIRE_STAMP_COUNT], started_ns, spoke_ns, restored_ns, ready_ns;
 };
 
 struct front_call {

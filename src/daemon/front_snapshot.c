@@ -102,6 +102,7 @@ static void send_freeze(struct front_env *env, const struct runtime_parked *park
     freeze->replay_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++)
         freeze->replays[i] = (struct wire_replay){.port = parked[i].port, .request = parked[i].request};
+    env->freeze_asked_ns = clock_monotonic_ns();
     front_warden_send(env->front, &message);
 }
 
@@ -216,9 +217,10 @@ void front_build_frozen(struct front_env *env, const struct wire_env_frozen *mes
         return;
     }
     front_log_init_report(env, NULL, NULL, NULL);
-    log_info("%s:%s is frozen: %llu KiB of memory, %llu KiB on disk", version->function->name,
-        version->function->version, (unsigned long long)message->memory_bytes >> 10,
-        (unsigned long long)message->stored_bytes >> 10);
+    log_info("%s:%s is frozen: %llu KiB of memory, %llu KiB more on disk, in %llu ms",
+        version->function->name, version->function->version, (unsigned long long)message->memory_bytes >> 10,
+        (unsigned long long)message->stored_bytes >> 10,
+        (unsigned long long)(clock_monotonic_ns() - env->freeze_asked_ns) / 1000000);
     front_version_update(version, now);
     catalog_function_unref(&now);
     if (old_id[0])
