@@ -128,7 +128,7 @@ def where_they_hang(pid):
 class Daemon:
     """One running thawd."""
 
-    def __init__(self, data=None, arguments=(), log=None):
+    def __init__(self, data=None, arguments=(), log=None, environment=None):
         self.own_data = data is None
         self.data = pathlib.Path(data or tempfile.mkdtemp(prefix="thaw-test-"))
         os.chmod(self.data, 0o755)
@@ -138,6 +138,7 @@ class Daemon:
         self.log_path = pathlib.Path(log or tempfile.mkstemp(prefix="thawd-", suffix=".log")[1])
         self.process = None
         self.port = free_port()
+        self.environment = dict(environment or {})  # beside the test's own
 
     # Life
 
@@ -147,7 +148,8 @@ class Daemon:
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(
             [THAWD, "--listen", f"127.0.0.1:{self.port}", "--data", self.data, *self.arguments],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, **self.environment})
         log.close()
         if wait:
             wait_until(self.answers, f"thawd to answer; its log: {self.log()}")

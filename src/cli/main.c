@@ -17,6 +17,7 @@ static const struct cli_command *const commands[] = {
     &command_evict,
     &command_status,
     &command_inspect,
+    &command_store,
     &command_bench,
     &command_process,
 };

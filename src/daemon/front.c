@@ -243,6 +243,7 @@ static int front_open(struct front *front, struct error *err)
     LIST_INIT(&front->evicts);
     LIST_INIT(&front->inspects);
     LIST_INIT(&front->statuses);
+    LIST_INIT(&front->store_jobs);
     TAILQ_INIT(&front->builds);
     front->next_env_id = front->next_request_id = 1;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);

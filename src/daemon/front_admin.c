@@ -19,6 +19,8 @@
  *        over all streams, in order of time; with follow, then every new line until the client leaves.
  *   GET  /thaw/v1/snapshots/NAME/VERSION[?plan=1][&json=1]
  *        What the snapshot holds, as the warden prints it: text/plain or application/json.
+ *   GET  /thaw/v1/store/stats, POST /thaw/v1/store/verify[?repair=1], POST /thaw/v1/store/gc
+ *        application/x-ndjson, streamed: see front_store.c.
  *
  * Errors are JSON as in Lambda's API: {"Type", "Message"} and the header x-amzn-ErrorType. */
 #include "base/fd.h"
@@ -37,9 +39,6 @@
 #define LINES_DEFAULT 100
 #define INSPECT_TEXT_BYTES_MAX (256u << 20)
 #define TEMPLATES_MAX 256 /* of one function, that one evict may drop */
-
-/* What hangs on an exchange that is not answered yet: its kind is the first member. */
-enum admin_kind { ADMIN_EVICT = 1, ADMIN_INSPECT, ADMIN_FOLLOW, ADMIN_STATUS };
 
 struct front_evict {
     enum admin_kind kind;
@@ -83,7 +82,7 @@ static void reply_json(struct http_exchange *exchange, unsigned status, const ch
     http_reply_owned(exchange, status, fields, error_type ? 2 : 1, text, text ? strlen(text) : 0);
 }
 
-static void reply_error(
+void front_admin_reply_error(
     struct http_exchange *exchange, unsigned status, const char *type, const char *message)
 {
     reply_json(exchange, status, type,
@@ -97,11 +96,11 @@ static const char *need_query(struct http_exchange *exchange, const char *name)
     if (value && value[0])
         return value;
     CLEANUP_FREE char *message = xasprintf("The parameter %s is missing.", name);
-    reply_error(exchange, 400, "InvalidParameterValueException", message);
+    front_admin_reply_error(exchange, 400, "InvalidParameterValueException", message);
     return NULL;
 }
 
-static bool query_flag(const struct http_exchange *exchange, const char *name)
+bool front_admin_query_flag(const struct http_exchange *exchange, const char *name)
 {
     const char *value = http_query(exchange, name);
     return value && strcmp(value, "0") != 0;
@@ -192,7 +191,8 @@ static bool evict_matches(const struct front_evict *evict, const struct catalog_
 static void evict_version(struct front *front, struct front_evict *evict, struct front_version *version)
 {
     const char *snapshot_id = version->function->snapshot_id;
-    if (query_flag(evict->exchange, "templates") && snapshot_id[0] && evict->dropping_count < TEMPLATES_MAX) {
+    if (front_admin_query_flag(evict->exchange, "templates") && snapshot_id[0] &&
+        evict->dropping_count < TEMPLATES_MAX) {
         memcpy(evict->dropping[evict->dropping_count++], snapshot_id, WIRE_ID_HEX + 1);
         evict->templates++;
     }
@@ -258,7 +258,7 @@ static void handle_evict(struct front *front, struct http_exchange *exchange)
     if (!function)
         return;
     if (strlen(function) > LIMIT_FUNCTION_NAME || (version && strlen(version) > 20)) {
-        reply_error(exchange, 404, "ResourceNotFoundException", "Function not found.");
+        front_admin_reply_error(exchange, 404, "ResourceNotFoundException", "Function not found.");
         return;
     }
     struct front_evict *evict = xcalloc(1, sizeof *evict);
@@ -314,11 +314,11 @@ static void handle_logs(struct front *front, struct http_exchange *exchange)
     const struct catalog_function *known = NULL;
     struct error err;
     if (wanted < 0 || wanted > (long)LOGS_READ_LINES_MAX) {
-        reply_error(exchange, 400, "InvalidParameterValueException", "lines must be 0 to 10000.");
+        front_admin_reply_error(exchange, 400, "InvalidParameterValueException", "lines must be 0 to 10000.");
         return;
     }
     if (catalog_get(front->catalog, function, NULL, &known, &err) < 0) {
-        reply_error(exchange, err.kind == ERROR_NOT_FOUND ? 404 : 500,
+        front_admin_reply_error(exchange, err.kind == ERROR_NOT_FOUND ? 404 : 500,
             err.kind == ERROR_NOT_FOUND ? "ResourceNotFoundException" : "ServiceException", err.text);
         return;
     }
@@ -327,7 +327,7 @@ static void handle_logs(struct front *front, struct http_exchange *exchange)
     http_stream_begin(exchange, 200, fields, 1);
     if (logs_read(front->logs, function, (uint32_t)wanted, write_line, exchange, &err) < 0)
         log_warning("%s", err.text);
-    if (!query_flag(exchange, "follow")) {
+    if (!front_admin_query_flag(exchange, "follow")) {
         http_stream_end(exchange);
         return;
     }
@@ -358,16 +358,17 @@ static void handle_inspect(struct front *front, struct http_exchange *exchange, 
     CLEANUP_FUNCTION const struct catalog_function *function = NULL;
     struct error err;
     if (!parse_snapshot_path(rest, &name, &version)) {
-        reply_error(exchange, 400, "InvalidParameterValueException", "Name a function and a version.");
+        front_admin_reply_error(
+            exchange, 400, "InvalidParameterValueException", "Name a function and a version.");
         return;
     }
     if (catalog_get(front->catalog, name, version, &function, &err) < 0) {
-        reply_error(exchange, err.kind == ERROR_NOT_FOUND ? 404 : 500,
+        front_admin_reply_error(exchange, err.kind == ERROR_NOT_FOUND ? 404 : 500,
             err.kind == ERROR_NOT_FOUND ? "ResourceNotFoundException" : "ServiceException", err.text);
         return;
     }
     if (!function->snapshot_id[0]) {
-        reply_error(exchange, 404, "ResourceNotFoundException",
+        front_admin_reply_error(exchange, 404, "ResourceNotFoundException",
             "This version has no snapshot: publish a version of a function with SnapStart.");
         return;
     }
@@ -375,12 +376,13 @@ static void handle_inspect(struct front *front, struct http_exchange *exchange, 
     inspect->kind = ADMIN_INSPECT;
     inspect->exchange = exchange;
     inspect->request_id = front->next_request_id++;
-    inspect->json = query_flag(exchange, "json");
+    inspect->json = front_admin_query_flag(exchange, "json");
     LIST_INSERT_HEAD(&front->inspects, inspect, entry);
     http_set_user(exchange, inspect);
     struct wire_message message = {.type = WIRE_SNAPSHOT_INSPECT,
-        .snapshot_inspect = {
-            .request_id = inspect->request_id, .plan = query_flag(exchange, "plan"), .json = inspect->json}};
+        .snapshot_inspect = {.request_id = inspect->request_id,
+            .plan = front_admin_query_flag(exchange, "plan"),
+            .json = inspect->json}};
     memcpy(message.snapshot_inspect.snapshot_id, function->snapshot_id, WIRE_ID_HEX + 1);
     front_warden_send(front, &message);
 }
@@ -393,7 +395,8 @@ static void answer_inspect(struct http_exchange *exchange, const struct front_in
     if (fstat(text_fd, &st) < 0 || lseek(text_fd, 0, SEEK_SET) < 0 ||
         fd_read_all(text_fd, &text, INSPECT_TEXT_BYTES_MAX, &err) < 0) {
         buffer_free(&text);
-        reply_error(exchange, 500, "ServiceException", "What the snapshot holds could not be read.");
+        front_admin_reply_error(
+            exchange, 500, "ServiceException", "What the snapshot holds could not be read.");
         return;
     }
     const struct http_field field = {
@@ -414,7 +417,7 @@ void front_admin_inspected(struct front *front, const struct wire_snapshot_inspe
     if (exchange) {
         http_set_user(exchange, NULL);
         if (message->error.kind != ERROR_NONE)
-            reply_error(exchange, message->error.kind == ERROR_NOT_FOUND ? 404 : 500,
+            front_admin_reply_error(exchange, message->error.kind == ERROR_NOT_FOUND ? 404 : 500,
                 message->error.kind == ERROR_NOT_FOUND ? "ResourceNotFoundException" : "ServiceException",
                 message->error.text);
         else
@@ -448,8 +451,11 @@ void front_admin_handle(struct front *front, struct http_exchange *exchange)
         handle_logs(front, exchange);
     else if (get && strncmp(path, "snapshots/", 10) == 0)
         handle_inspect(front, exchange, path + 10);
+    else if ((get || post) && strncmp(path, "store/", 6) == 0)
+        front_store_handle(front, exchange, path + 6, post);
     else
-        reply_error(exchange, 404, "ResourceNotFoundException", "There is nothing at this path and method.");
+        front_admin_reply_error(
+            exchange, 404, "ResourceNotFoundException", "There is nothing at this path and method.");
 }
 
 void front_admin_done(struct front *front, struct http_exchange *exchange, bool replied)
@@ -468,6 +474,9 @@ void front_admin_done(struct front *front, struct http_exchange *exchange, bool 
         break;
     case ADMIN_STATUS:
         status_free(user);
+        break;
+    case ADMIN_STORE:
+        front_store_client_left(user);
         break;
     case ADMIN_FOLLOW:
         logs_unfollow(&((struct admin_follow *)user)->follower);

@@ -145,9 +145,12 @@ struct front_packet {
     uint8_t data[];
 };
 
+/* What hangs on an exchange of the server's own API that is not answered yet: its kind is the first member. */
+enum admin_kind { ADMIN_EVICT = 1, ADMIN_INSPECT, ADMIN_FOLLOW, ADMIN_STATUS, ADMIN_STORE };
 struct front_evict;
 struct front_inspect;
 struct front_status;
+struct front_store_job;
 
 struct front {
     const struct front_options *options;
@@ -178,6 +181,7 @@ struct front {
     LIST_HEAD(, front_inspect) inspects;
     LIST_HEAD(, front_status) statuses;
     uint64_t next_request_id; /* of what the warden is asked for people */
+    LIST_HEAD(, front_store_job) store_jobs;
     uint64_t opened_ns, invocations, thaws, cold_starts;
     bool draining, drained, failed;
 };
@@ -315,3 +319,12 @@ void front_admin_check_evicts(struct front *front);
 void front_admin_template_dropped(struct front *front, const char *snapshot_id);
 void front_admin_status_told(struct front *front, const struct wire_status_told *message);
 void front_admin_inspected(struct front *front, const struct wire_snapshot_inspected *message, int text_fd);
+void front_admin_reply_error(
+    struct http_exchange *exchange, unsigned status, const char *type, const char *message);
+bool front_admin_query_flag(const struct http_exchange *exchange, const char *name); /* given, and not "0" */
+
+/* front_store.c: /thaw/v1/store/... */
+void front_store_handle(struct front *front, struct http_exchange *exchange, const char *verb, bool post);
+void front_store_running(
+    struct front *front, const struct wire_store_running *message, int *lines_fd); /* takes it */
+void front_store_client_left(struct front_store_job *job);

@@ -109,6 +109,9 @@ static void handle_message(struct front *front, const struct wire_message *messa
     case WIRE_STATUS_TOLD:
         front_admin_status_told(front, &message->status_told);
         break;
+    case WIRE_STORE_RUNNING:
+        front_store_running(front, &message->store_running, &fds[0]);
+        break;
     default:
         log_warning("the warden sent a message of type %d, which is not for the front", (int)message->type);
     }

@@ -162,6 +162,9 @@ struct warden {
     LIST_HEAD(, worker) workers;
     STAILQ_HEAD(freeze_list, freeze_job) freezes; /* waiting */
     uint32_t freezes_running;
+    uint32_t store_jobs;   /* running */
+    uint64_t collected_ns; /* when the last collection began by itself; 0: none yet */
+    struct loop_timer *collect_timer;
     struct pool pool;
     struct budget *budget; /* of templates */
     uint32_t building;     /* templates */
@@ -248,3 +251,7 @@ MUST_CHECK int snapshot_keep(struct warden *w, const char *snapshot_id, struct e
 void snapshot_sweep(struct warden *w);
 void snapshot_inspect(struct warden *w, const struct wire_snapshot_inspect *request);
 void snapshot_free_all(struct warden *w);
+
+/* warden_store.c: what is done to the whole store. */
+void store_run(struct warden *w, const struct wire_store_run *request);
+void store_collect_later(struct warden *w); /* there may be chunks now that nobody needs */

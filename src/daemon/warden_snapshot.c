@@ -171,6 +171,7 @@ static void delete_ended(struct warden *w, void *context, const struct worker_re
     template_drop(w, job->snapshot_id, false);
     if (result->error.kind != ERROR_NONE && result->error.kind != ERROR_NOT_FOUND)
         log_warning("%s", result->error.text);
+    store_collect_later(w);
 }
 
 void snapshot_delete(struct warden *w, const char *snapshot_id)
@@ -225,6 +226,7 @@ void snapshot_sweep(struct warden *w)
         snapshot_delete(w, entries[i].id);
     }
     free(steal_pointer(w->kept));
+    store_collect_later(w); /* of publishes that a crash cut off */
 }
 
 struct inspect_job {

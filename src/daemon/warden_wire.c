@@ -111,6 +111,9 @@ static int handle(struct warden *w, const struct wire_message *m, uint64_t recei
     case WIRE_STATUS:
         template_tell_status(w, m->request_id);
         return 0;
+    case WIRE_STORE_RUN:
+        store_run(w, &m->store_run);
+        return 0;
     case WIRE_SNAPSHOT_KEEP:
         return snapshot_keep(w, m->snapshot_id, err);
     case WIRE_FRONT_READY:

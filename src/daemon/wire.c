@@ -274,6 +274,33 @@ static void decode_status_told(struct decoder *d, struct wire_status_told *m)
     m->evictions = cursor_u64(&d->c);
 }
 
+static void encode_store_run(struct buffer *out, const struct wire_store_run *m)
+{
+    buffer_append_u64(out, m->request_id);
+    buffer_append_u32(out, m->verb);
+    buffer_append_u8(out, m->repair);
+}
+
+static void decode_store_run(struct decoder *d, struct wire_store_run *m)
+{
+    m->request_id = cursor_u64(&d->c);
+    m->verb =
+        (enum wire_store_verb)decode_u32_within(d, WIRE_STORE_STATS, WIRE_STORE_GC, "verb of the store");
+    m->repair = decode_bool(d, "repair flag");
+}
+
+static void encode_store_running(struct buffer *out, const struct wire_store_running *m)
+{
+    buffer_append_u64(out, m->request_id);
+    encode_error(out, &m->error);
+}
+
+static void decode_store_running(struct decoder *d, struct wire_store_running *m)
+{
+    m->request_id = cursor_u64(&d->c);
+    decode_error(d, &m->error);
+}
+
 static void encode_body(struct buffer *out, const struct wire_message *m)
 {
     switch (m->type) {
@@ -303,6 +330,10 @@ static void encode_body(struct buffer *out, const struct wire_message *m)
         return buffer_append_u64(out, m->request_id);
     case WIRE_STATUS_TOLD:
         return encode_status_told(out, &m->status_told);
+    case WIRE_STORE_RUN:
+        return encode_store_run(out, &m->store_run);
+    case WIRE_STORE_RUNNING:
+        return encode_store_running(out, &m->store_running);
     case WIRE_FRONT_READY:
         return;
     case WIRE_TYPE_COUNT:
@@ -342,6 +373,10 @@ static void decode_body(struct decoder *d, struct wire_message *m)
         return;
     case WIRE_STATUS_TOLD:
         return decode_status_told(d, &m->status_told);
+    case WIRE_STORE_RUN:
+        return decode_store_run(d, &m->store_run);
+    case WIRE_STORE_RUNNING:
+        return decode_store_running(d, &m->store_running);
     case WIRE_FRONT_READY:
         return;
     case WIRE_TYPE_COUNT:

@@ -12,6 +12,7 @@
  *   WIRE_SNAPSHOT_DELETE                    -
  *   WIRE_SNAPSHOT_INSPECT                   WIRE_SNAPSHOT_INSPECTED (+ a memfd with the text)
  *   WIRE_STATUS                             WIRE_STATUS_TOLD
+ *   WIRE_STORE_RUN                          WIRE_STORE_RUNNING (+ a pipe: what it says, as lines of JSON, to its end)
  *   WIRE_SNAPSHOT_KEEP                      -  (one for each snapshot of the catalog, before READY)
  *   WIRE_FRONT_READY                        -  (once: requests are being accepted; snapshots that were not
  *                                               kept belong to nobody, since a crash, and are removed)
@@ -47,6 +48,8 @@ enum wire_type {
     WIRE_ENV_SERVED,
     WIRE_STATUS,
     WIRE_STATUS_TOLD,
+    WIRE_STORE_RUN,
+    WIRE_STORE_RUNNING,
     WIRE_TYPE_COUNT,
 };
 
@@ -148,6 +151,20 @@ struct wire_status_told {
     uint64_t builds, evictions;   /* of templates, for the sake of the budget */
 };
 
+/* What can be done to the whole store: sizes, a check of every byte, a collection of what nobody needs. */
+enum wire_store_verb { WIRE_STORE_STATS = 1, WIRE_STORE_VERIFY, WIRE_STORE_GC };
+
+struct wire_store_run {
+    uint64_t request_id;
+    enum wire_store_verb verb;
+    bool repair; /* verify: fetch what is damaged from the origin again */
+};
+
+struct wire_store_running {
+    uint64_t request_id;
+    struct error error; /* else one descriptor comes along: the non-blocking read end of a pipe */
+};
+
 /* WIRE_FRONT_READY has no body. Bodies of one id: WIRE_ENV_KILL, _SERVED are {u64 env_id}, WIRE_STATUS is {u64
  * request_id}; WIRE_TEMPLATE_DROP,
  * _DROPPED, WIRE_SNAPSHOT_DELETE, _KEEP are a snapshot id. */
@@ -162,6 +179,8 @@ struct wire_message {
         struct wire_snapshot_inspect snapshot_inspect;
         struct wire_snapshot_inspected snapshot_inspected;
         struct wire_status_told status_told;
+        struct wire_store_run store_run;
+        struct wire_store_running store_running;
         uint64_t env_id;                   /* WIRE_ENV_KILL, WIRE_ENV_SERVED */
         uint64_t request_id;               /* WIRE_STATUS */
         char snapshot_id[WIRE_ID_HEX + 1]; /* the template and delete messages */

@@ -1,4 +1,5 @@
 /* The local folder: names, listing, removing. */
+#include "base/fault.h"
 #include "base/fd.h"
 #include "store/private.h"
 
@@ -7,9 +8,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FOLDER_DEPTH_MAX 8
 #define CHUNK_FOLDER_LEN (sizeof FOLDER_CHUNKS_PREFIX - 1 + 2) /* of "chunks/ab" */
 
 int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err)
@@ -39,24 +42,50 @@ int folder_list(int folder_fd, folder_each *each, void *context, struct error *e
     return 0;
 }
 
+bool folder_has_suffix(const char *name, const char *suffix)
+{
+    size_t len = strlen(name), suffix_len = strlen(suffix);
+    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+static void remove_folder(int parent_fd, const char *name, unsigned depth);
+
 static bool remove_entry(void *context, int folder_fd, const char *name)
 {
-    (void)context;
-    unlinkat(folder_fd, name, 0);
+    const unsigned *depth = context;
+    if (unlinkat(folder_fd, name, 0) < 0 && errno == EISDIR && *depth < FOLDER_DEPTH_MAX)
+        remove_folder(folder_fd, name, *depth + 1);
     return true;
+}
+
+static void remove_folder(int parent_fd, const char *name, unsigned depth)
+{
+    CLEANUP_FD int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return;
+    (void)!folder_list(fd, remove_entry, &depth, NULL);
+    unlinkat(parent_fd, name, AT_REMOVEDIR);
 }
 
 void folder_empty(int folder_fd)
 {
-    (void)!folder_list(folder_fd, remove_entry, NULL, NULL);
+    unsigned depth = 0;
+    (void)!folder_list(folder_fd, remove_entry, &depth, NULL);
 }
 
 void folder_remove(int parent_fd, const char *name)
 {
-    CLEANUP_FD int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0)
-        folder_empty(fd);
-    unlinkat(parent_fd, name, AT_REMOVEDIR);
+    remove_folder(parent_fd, name, 0);
+}
+
+int folder_replace(int from_fd, const char *from, int to_fd, const char *to)
+{
+    if (renameat(from_fd, from, to_fd, to) == 0)
+        return 0;
+    if (errno != EISDIR)
+        return -1;
+    folder_remove(to_fd, to);
+    return renameat(from_fd, from, to_fd, to);
 }
 
 void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUNK_NAME_BYTES])
@@ -69,6 +98,14 @@ void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUN
 int folder_touch_chunk(int store_fd, const char *name, struct error *err)
 {
     static const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+    char folder[CHUNK_FOLDER_LEN + 1];
+    snprintf(folder, sizeof folder, "%s", name);
+    /* A description of its own each time: locks are the description's, and threads would share one. */
+    CLEANUP_FD int lock_fd = openat(store_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (lock_fd < 0 && errno == ENOENT)
+        return error_set(err, ERROR_NOT_FOUND, "%s is missing", name);
+    if (lock_fd < 0 || flock(lock_fd, LOCK_SH) < 0)
+        return error_system(err, "cannot lock %s", folder);
     if (utimensat(store_fd, name, now, AT_SYMLINK_NOFOLLOW) == 0)
         return 0;
     if (errno == ENOENT)
@@ -79,7 +116,9 @@ int folder_touch_chunk(int store_fd, const char *name, struct error *err)
 int folder_place_chunk(int from_fd, const char *file, int store_fd, const char *name, struct error *err)
 {
     char folder[CHUNK_FOLDER_LEN + 1];
-    if (renameat(from_fd, file, store_fd, name) == 0)
+    if (fault_fails("publish.chunk_place"))
+        return error_system(err, "cannot put %s in its place", name);
+    if (folder_replace(from_fd, file, store_fd, name) == 0)
         return 0;
     snprintf(folder, sizeof folder, "%s", name);
     if (errno == ENOENT && (mkdirat(store_fd, folder, 0711) == 0 || errno == EEXIST) &&

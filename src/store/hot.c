@@ -156,7 +156,7 @@ static int write_all_pieces(
 static int put_in_place(
     struct store *s, const struct store_reader *r, const char *tmp_name, struct error *err)
 {
-    if (renameat(s->tmp_fd, tmp_name, r->dir_fd, "hot") < 0) {
+    if (folder_replace(s->tmp_fd, tmp_name, r->dir_fd, "hot") < 0) {
         if (errno == ENOENT)
             return error_set(err, ERROR_NOT_FOUND, "the snapshot is gone");
         return error_system(err, "cannot put it in its place");

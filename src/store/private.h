@@ -7,8 +7,9 @@
 #include "store/store.h"
 
 #define STORE_FOLDER "store"
-#define STORE_TMP_SUFFIX ".tmp"
-#define STORE_NAME_BYTES (STORE_ID_HEX + sizeof STORE_TMP_SUFFIX)
+#define STORE_TMP_SUFFIX ".tmp"   /* being written */
+#define STORE_GONE_SUFFIX ".gone" /* being deleted */
+#define STORE_NAME_BYTES (STORE_ID_HEX + sizeof STORE_GONE_SUFFIX)
 #define STORE_CHUNK_CODEC CODEC_ZSTD
 #define STORE_HOT_CODEC CODEC_LZ4
 
@@ -36,7 +37,9 @@ MUST_CHECK int store_parse_id(const char *id, uint8_t raw[SEAL_ID_BYTES], struct
 /* folder.c */
 
 MUST_CHECK int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err);
-/* Remove a folder and the files in it; a missing one is fine. */
+bool folder_has_suffix(const char *name, const char *suffix);
+/* Remove a folder and whatever is in it (our own folders hold files only; somebody else may have put another there).
+ * A missing one is fine, and so is what is no folder: it stays. */
 void folder_remove(int parent_fd, const char *name);
 void folder_empty(int folder_fd);
 /* Calls `each` for every entry but . and ..; stops when it returns false. */
@@ -45,7 +48,10 @@ MUST_CHECK int folder_list(int folder_fd, folder_each *each, void *context, stru
 /* "chunks/ab/REST" */
 void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUNK_NAME_BYTES]);
 #define FOLDER_CHUNKS_PREFIX "chunks/"
-/* Where it is said that a chunk is in use now: its mtime becomes the time. */
+/* rename(2), and where a folder is in the way it is removed. */
+MUST_CHECK int folder_replace(int from_fd, const char *from, int to_fd, const char *to);
+/* Where it is said that a chunk is in use now: its mtime becomes the time. A collection does not come between (see
+ * collect.c). */
 MUST_CHECK int folder_touch_chunk(int store_fd, const char *name, struct error *err);
 /* Put a finished file from `from_fd` into the chunks. */
 MUST_CHECK int folder_place_chunk(

@@ -1,5 +1,6 @@
 #include "store/sealing.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 
 #include <errno.h>
@@ -56,6 +57,8 @@ static int write_file(
         return 0;
     if (fd < 0)
         return error_system(err, "cannot create it");
+    if (fault_fails("publish.chunk_write"))
+        return error_system(err, "cannot write");
     return fd_write_all(fd, data, len, err);
 }
 

@@ -1,6 +1,7 @@
 /* Opening, listing and deleting. */
 #include "store/store.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "store/keyring_rotate.h"
 #include "store/private.h"
@@ -28,8 +29,7 @@ static bool is_id(const char *name)
 
 static bool is_leftover(const char *name)
 {
-    size_t len = strlen(name), suffix = strlen(STORE_TMP_SUFFIX);
-    return len > suffix && strcmp(name + len - suffix, STORE_TMP_SUFFIX) == 0;
+    return folder_has_suffix(name, STORE_TMP_SUFFIX) || folder_has_suffix(name, STORE_GONE_SUFFIX);
 }
 
 static bool lacks_key(int snapshots_fd, const char *id)
@@ -113,17 +113,22 @@ int store_delete(struct store *s, const char *id, struct error *err)
     if (store_parse_id(id, raw, err) < 0)
         return -1;
     char going[STORE_NAME_BYTES];
-    snprintf(going, sizeof going, "%s%s", id, STORE_TMP_SUFFIX);
+    snprintf(going, sizeof going, "%s%s", id, STORE_GONE_SUFFIX);
     CLEANUP_FD int dir = openat(s->snapshots_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0 && errno == ENOENT)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
     if (dir < 0)
         return error_system(err, "cannot delete snapshot %s", id);
+    fault_point("delete.begun");
+    folder_remove(dir, "key"); /* where it is one, which no store makes */
     if (keyring_shred_file(s->keyring, dir, "key", err) < 0)
         return error_prefix(err, "snapshot %s", id);
+    fault_point("delete.shredded");
     if (renameat(s->snapshots_fd, id, s->snapshots_fd, going) < 0)
         return error_system(err, "cannot delete snapshot %s", id);
+    fault_point("delete.renamed");
     folder_remove(s->snapshots_fd, going);
+    fault_point("delete.removed");
     if (fsync(s->snapshots_fd) < 0)
         return error_system(err, "cannot make the deletion of snapshot %s durable", id);
     return 0;

@@ -1,4 +1,5 @@
 /* Writing a snapshot: cuts the page stream into chunks, and makes all of it durable before it appears. */
+#include "base/fault.h"
 #include "base/fd.h"
 #include "store/private.h"
 #include "store/sealed_file.h"
@@ -51,7 +52,7 @@ static int writer_begin(struct store_writer *w, const char *domain, struct error
     struct store *s = w->store;
     if (faccessat(s->snapshots_fd, w->id, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
         return error_set(err, ERROR_CONFLICT, "there is a snapshot %s already", w->id);
-    if (mkdirat(s->snapshots_fd, w->tmp_name, 0700) < 0) {
+    if (fault_fails("publish.folder") || mkdirat(s->snapshots_fd, w->tmp_name, 0700) < 0) {
         if (errno == EEXIST)
             return error_set(err, ERROR_CONFLICT, "snapshot %s is being written already", w->id);
         return error_system(err, "cannot make the folder of snapshot %s", w->id);
@@ -59,6 +60,7 @@ static int writer_begin(struct store_writer *w, const char *domain, struct error
     w->dir_fd = openat(s->snapshots_fd, w->tmp_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (w->dir_fd < 0)
         return error_system(err, "cannot open the folder of snapshot %s", w->id);
+    fault_point("publish.begun");
     if (random_fill(w->data_key, sizeof w->data_key, err) < 0 ||
         keyring_create_file(s->keyring, w->dir_fd, "key", KEYRING_SNAPSHOT, w->id, w->data_key, err) < 0 ||
         begin_sealing(w, domain, err) < 0)
@@ -159,6 +161,8 @@ static int seal_manifest(struct store_writer *w, const struct buffer *plain, str
 {
     struct sealed_writer f = {.fd = -1};
     int result = sealed_writer_open(&f, w->dir_fd, "manifest", w->data_key, w->raw_id, SEAL_MANIFEST, err);
+    if (result == 0 && fault_fails("publish.manifest_write"))
+        result = error_system(err, "cannot write");
     if (result == 0)
         result = sealed_writer_rest(&f, plain->data, plain->len, err);
     w->written.stored_bytes += f.written + KEYRING_FILE_BYTES;
@@ -192,6 +196,7 @@ static int place_chunks(struct store_writer *w, struct error *err)
         folder_chunk_name(name, chunk->id.name);
         if (folder_place_chunk(w->dir_fd, file, w->store->store_fd, name, err) < 0)
             return -1;
+        fault_point("publish.chunk_placed");
     }
     return 0;
 }
@@ -204,19 +209,23 @@ static int writer_commit(struct store_writer *w, const void *manifest, size_t ma
     if (finish_chunk(w, err) < 0 || sealing_wait(w->sealing, collect, w, err) < 0 ||
         write_manifest(w, manifest, manifest_len, err) < 0)
         return -1;
-    if (syncfs(w->dir_fd) < 0)
+    if (fault_fails("publish.contents_sync") || syncfs(w->dir_fd) < 0)
         return error_system(err, "cannot make its contents durable");
+    fault_point("publish.contents_synced");
     if (place_chunks(w, err) < 0)
         return -1;
-    if (syncfs(w->dir_fd) < 0)
+    if (fault_fails("publish.chunks_sync") || syncfs(w->dir_fd) < 0)
         return error_system(err, "cannot make its chunks durable");
-    if (renameat(s->snapshots_fd, w->tmp_name, s->snapshots_fd, w->id) < 0)
+    fault_point("publish.chunks_synced");
+    if (fault_fails("publish.rename") || renameat(s->snapshots_fd, w->tmp_name, s->snapshots_fd, w->id) < 0)
         return error_system(err, "cannot put it in its place");
-    if (fsync(s->snapshots_fd) < 0) {
+    fault_point("publish.renamed");
+    if (fault_fails("publish.rename_sync") || fsync(s->snapshots_fd) < 0) {
         error_system(err, "cannot make it durable");
         folder_remove(s->snapshots_fd, w->id);
         return -1;
     }
+    fault_point("publish.durable");
     return 0;
 }
 

@@ -71,6 +71,13 @@ static struct wire_message make(enum wire_type type)
     case WIRE_STATUS_TOLD:
         m.status_told = (struct wire_status_told){.request_id = 12, .templates = 2, .bytes = 5, .hits = 9};
         break;
+    case WIRE_STORE_RUN:
+        m.store_run = (struct wire_store_run){.request_id = 13, .verb = WIRE_STORE_VERIFY, .repair = true};
+        break;
+    case WIRE_STORE_RUNNING:
+        m.store_running.request_id = 13;
+        error_set(&m.store_running.error, ERROR_BUSY, "it runs already");
+        break;
     case WIRE_FRONT_READY:
     case WIRE_TYPE_COUNT:
         break;

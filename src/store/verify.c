@@ -1,0 +1,251 @@
+/* Every byte that a snapshot needs is read and authenticated, once; what is damaged is fetched from the origin again, when
+ * that is wanted and there is one. */
+#include "base/fd.h"
+#include "store/ledger.h"
+#include "store/private.h"
+#include "store/upkeep.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SNAPSHOT_PATH_BYTES (STORE_ID_HEX + 32)
+#define KEY_FILE_BYTES_MAX 4096
+#define SNAPSHOT_FILE_BYTES_MAX (1ull << 33)
+
+struct verification {
+    struct store *store;
+    struct origin *origin;
+    bool repair;
+    const struct store_verify_callbacks *callbacks;
+    struct store_verified *verified;
+    struct ledger ledger;
+    uint64_t done_bytes, total_bytes;
+    uint8_t *plain; /* a chunk */
+};
+
+static void tell(
+    struct verification *v, const char *id, const char *file, const struct error *reason, bool repaired)
+{
+    v->verified->damaged++;
+    v->verified->repaired += repaired;
+    v->callbacks->damage(v->callbacks->context,
+        &(struct store_damage){.snapshot_id = id, .file = file, .reason = reason, .repaired = repaired});
+}
+
+static void advance(struct verification *v, uint64_t bytes)
+{
+    v->done_bytes += bytes;
+    v->verified->bytes += bytes;
+    v->callbacks->progress(v->callbacks->context, v->done_bytes, v->total_bytes);
+}
+
+/* ---- repair ---- */
+
+/* Puts what the origin has in the place of snapshots/ID/FILE. Whether that is any better is for the caller to see. */
+static bool refetch_file(struct verification *v, const char *id, const char *file)
+{
+    char name[SNAPSHOT_PATH_BYTES + 16], tmp_name[SNAPSHOT_PATH_BYTES];
+    struct error ignored; /* what was wrong before is what is told */
+    CLEANUP_FD int fd = -1;
+    CLEANUP_BUFFER struct buffer content = {0};
+    if (!v->repair || v->origin == NULL)
+        return false;
+    snprintf(name, sizeof name, "snapshots/%s/%s", id, file);
+    snprintf(tmp_name, sizeof tmp_name, "%s/%s", id, file);
+    return origin_fetch(v->origin, name, 0, &fd, &ignored) == 0 &&
+           fd_read_all(fd, &content, SNAPSHOT_FILE_BYTES_MAX, &ignored) == 0 &&
+           file_write_atomic(v->store->snapshots_fd, tmp_name, content.data, content.len, 0600, &ignored) ==
+               0;
+}
+
+static bool refetch_chunk(struct verification *v, struct store_reader *reader, size_t chunk)
+{
+    struct error ignored;
+    CLEANUP_FD int fd = -1;
+    if (!v->repair || v->origin == NULL)
+        return false;
+    return origin_fetch(v->origin, store_reader_chunk_name(reader, chunk), ORIGIN_REPLACE, &fd, &ignored) ==
+               0 &&
+           store_reader_read_chunk(reader, chunk, v->plain, &ignored) == 0;
+}
+
+/* ---- chunks ---- */
+
+/* Not here is fine where the origin has it. */
+static bool origin_has(struct verification *v, const char *name)
+{
+    struct origin_reply reply;
+    struct error ignored;
+    const struct origin_request request = {.verb = ORIGIN_LOOK, .name = name, .fd = -1};
+    if (v->origin == NULL || origin_begin(v->origin, &request, &ignored) < 0 ||
+        origin_wait(v->origin, &reply, &ignored) < 0)
+        return false;
+    return reply.error.kind == ERROR_NONE;
+}
+
+static void verify_chunk(
+    struct verification *v, struct store_reader *reader, size_t chunk, struct ledger_chunk *entry)
+{
+    struct error reason = {0};
+    const char *name = store_reader_chunk_name(reader, chunk);
+    if (entry->state == LEDGER_GOOD)
+        return;
+    if (entry->state == LEDGER_BAD) { /* another snapshot's turn told why, in more words */
+        error_set(&reason, ERROR_CORRUPT, "this chunk, which it shares, is damaged or missing");
+        tell(v, store_reader_id(reader), name, &reason, false);
+        return;
+    }
+    int read = store_reader_read_chunk(reader, chunk, v->plain, &reason);
+    advance(v, entry->stored_bytes);
+    v->verified->chunks++;
+    entry->state = LEDGER_GOOD;
+    if (read == 0 || (reason.kind == ERROR_NOT_FOUND && origin_has(v, name)))
+        return;
+    if (!ledger_snapshot_exists(v->store, store_reader_id(reader)))
+        return; /* deleted, and then a collection came */
+    bool repaired = refetch_chunk(v, reader, chunk);
+    if (!repaired && v->repair && reason.kind == ERROR_CORRUPT)
+        store_chunk_discard(v->store, reader, chunk);
+    entry->state = repaired ? LEDGER_GOOD : LEDGER_BAD;
+    tell(v, store_reader_id(reader), name, &reason, repaired);
+}
+
+static void verify_chunks(struct verification *v, struct store_reader *reader)
+{
+    for (size_t i = 0; i < store_reader_chunk_count(reader); i++) {
+        uint8_t raw[CHUNK_NAME_BYTES];
+        if (ledger_parse_name(store_reader_chunk_name(reader, i), raw))
+            verify_chunk(v, reader, i, ledger_find(&v->ledger, raw));
+    }
+}
+
+/* ---- a snapshot's own files ---- */
+
+static int read_hot(struct store_reader *reader, struct error *err)
+{
+    struct store_hot_piece piece = {0};
+    struct store_hot *hot = store_hot_open(reader, err);
+    if (hot == NULL)
+        return err->kind == ERROR_NOT_FOUND ? 0 : -1;
+    int result;
+    do
+        result = store_hot_next(hot, &piece, err);
+    while (result == 0 && piece.run_count > 0);
+    store_hot_close(hot);
+    return result;
+}
+
+static void verify_hot(struct verification *v, struct store_reader *reader)
+{
+    struct error reason = {0}, again = {0};
+    char path[SNAPSHOT_PATH_BYTES];
+    const char *id = store_reader_id(reader);
+    if (read_hot(reader, &reason) == 0)
+        return;
+    bool repaired = refetch_file(v, id, "hot") && read_hot(reader, &again) == 0;
+    snprintf(path, sizeof path, "%s/hot", id);
+    if (!repaired && v->repair) /* it is a hint, and will be recorded anew */
+        repaired = unlinkat(v->store->snapshots_fd, path, 0) == 0;
+    tell(v, id, "hot", &reason, repaired);
+}
+
+static const char *damaged_file(struct verification *v, const char *id)
+{
+    uint8_t key[SEAL_KEY_BYTES];
+    char path[SNAPSHOT_PATH_BYTES];
+    struct error ignored;
+    snprintf(path, sizeof path, "%s/key", id);
+    int read = keyring_read_file(
+        v->store->keyring, v->store->snapshots_fd, path, KEYRING_SNAPSHOT, id, key, &ignored);
+    explicit_bzero(key, sizeof key);
+    return read == 0 ? "manifest" : "key";
+}
+
+/* Opens it, after a repair if need be; NULL when it cannot be read, which was told. */
+static struct store_reader *open_snapshot(struct verification *v, const char *id)
+{
+    struct error reason = {0}, again = {0};
+    struct store_reader *reader = ledger_open(v->store, id, &reason);
+    if (reader != NULL || reason.kind == ERROR_NOT_FOUND)
+        return reader;
+    const char *file = damaged_file(v, id), *other = "manifest";
+    if (refetch_file(v, id, file))
+        reader = store_reader_open(v->store, id, NULL, &again);
+    if (reader == NULL && strcmp(damaged_file(v, id), other) == 0 && refetch_file(v, id, other))
+        reader = store_reader_open(v->store, id, NULL, &again);
+    tell(v, id, file, &reason, reader != NULL);
+    return reader;
+}
+
+static void verify_snapshot(struct verification *v, const struct store_entry *entry)
+{
+    struct store_reader *reader = open_snapshot(v, entry->id);
+    advance(v, entry->stored_bytes);
+    v->verified->snapshots++;
+    if (reader == NULL)
+        return;
+    verify_hot(v, reader);
+    verify_chunks(v, reader);
+    store_reader_close(reader);
+}
+
+/* ---- domains ---- */
+
+static bool verify_domain(void *context, int folder_fd, const char *name)
+{
+    struct verification *v = context;
+    uint8_t salt[SEAL_KEY_BYTES];
+    char file[KEYRING_DOMAIN_NAME_MAX + 16];
+    struct error reason = {0};
+    if (keyring_check_domain(name, &reason) < 0)
+        return true;
+    int read = keyring_read_file(v->store->keyring, folder_fd, name, KEYRING_DOMAIN, name, salt, &reason);
+    explicit_bzero(salt, sizeof salt);
+    if (read == 0)
+        return true;
+    snprintf(file, sizeof file, "domains/%s", name);
+    /* Snapshots have the keys of their chunks, so nobody who reads needs it. */
+    tell(v, "", file, &reason, v->repair && unlinkat(folder_fd, name, 0) == 0);
+    return true;
+}
+
+/* ---- all of it ---- */
+
+static int verify(struct verification *v, struct error *err)
+{
+    CLEANUP_FREE struct store_entry *entries = NULL;
+    size_t count = 0;
+    if (ledger_note_chunks(&v->ledger, v->store, err) < 0 ||
+        store_list(v->store, &entries, &count, err) < 0 ||
+        folder_list(v->store->domains_fd, verify_domain, v, err) < 0)
+        return -1;
+    for (size_t i = 0; i < v->ledger.chunk_count; i++)
+        v->total_bytes += v->ledger.chunks[i].stored_bytes;
+    for (size_t i = 0; i < count; i++)
+        v->total_bytes += entries[i].stored_bytes;
+    for (size_t i = 0; i < count; i++)
+        verify_snapshot(v, &entries[i]);
+    return 0;
+}
+
+int store_verify(struct store *store, struct origin *origin, bool repair,
+    const struct store_verify_callbacks *callbacks, struct store_verified *verified, struct error *err)
+{
+    *verified = (struct store_verified){0};
+    struct verification v = {.store = store,
+        .origin = origin,
+        .repair = repair,
+        .callbacks = callbacks,
+        .verified = verified,
+        .plain = xrealloc(NULL, CHUNK_PLAIN_MAX)};
+    int result = verify(&v, err);
+    ledger_free(&v.ledger);
+    explicit_bzero(v.plain, CHUNK_PLAIN_MAX);
+    free(v.plain);
+    return result;
+}

@@ -1,0 +1,226 @@
+"""Every fault point (thawd --list-fault-points): a daemon is killed at that very spot while it does what leads there;
+then nothing of it is left but its data, and with that a new daemon has everything that was acknowledged, answers rightly, and
+collects whatever the dead one did not finish. Where a call can fail, it also fails with a full disk: the operation
+is refused in words, and the daemon serves on.
+
+A point is reached by the first of OPERATIONS whose prefix it has. A new point with a prefix of its own needs an operation here:
+the test fails until it has one, and for each point that its operation does not reach."""
+
+import concurrent.futures
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+import ballast
+import harness
+
+AT_ONCE = 4  # daemons
+COMMITS = 3  # of the catalog, that are tried one after the other
+ARGUMENTS = ["--blanks", "1", "--drain", "1"]
+
+
+def listed():
+    """[(name, may fail)]"""
+    done = subprocess.run([harness.THAWD, "--list-fault-points"], capture_output=True, text=True, check=True, timeout=60)
+    return [(line.split()[0], line.endswith(" errno")) for line in done.stdout.splitlines()]
+
+
+class Case:
+    """One daemon on a copy of the prepared data, and what its clients know."""
+
+    def __init__(self, prepared, folder, known, armed):
+        self.data = folder / armed.replace(":", "-")
+        subprocess.run(["cp", "-a", prepared, self.data], check=True)
+        self.known = dict(known)  # {(name, version): seed}: acknowledged
+        self.maybe = {}  # asked for; no answer came
+        self.armed = armed
+        self.daemon = harness.Daemon(data=self.data, arguments=ARGUMENTS, environment={"THAWD_FAULT": armed})
+        harness.RUNNING.append(self.daemon)
+
+    def client(self):
+        return self.daemon.client(read_timeout=harness.PATIENCE_S, connect_timeout=5)
+
+    def end(self):
+        harness.RUNNING.remove(self.daemon)
+        try:
+            self.daemon.stop()
+        finally:
+            self.daemon.kill()
+            self.daemon.log_path.unlink(missing_ok=True)
+            shutil.rmtree(self.data, ignore_errors=True)
+
+
+# Operations: each goes on until it is done, or the daemon is gone (then a request fails).
+
+def publish(case):
+    seed = ballast.change(harness.Function(case.daemon, case.client(), "first"))
+    case.maybe["first", "2"] = seed
+    version = case.client().publish_version(FunctionName="first")["Version"]
+    case.known["first", version] = case.maybe.pop(("first", "2"))
+    settled(case, "first", version)
+    ballast.answer_of(case.client(), "first", version, seed)
+
+
+def settled(case, name, version):
+    def state():
+        about = case.client().get_function_configuration(FunctionName=name, Qualifier=version)
+        return about if about["State"] != "Pending" else None
+    return harness.wait_until(state, f"{case.armed}: {name}:{version}")
+
+
+def delete(case):
+    case.maybe["first", "1"] = case.known.pop(("first", "1"))
+    case.client().delete_function(FunctionName="first", Qualifier="1")
+    del case.maybe["first", "1"]
+    harness.wait_until(lambda: case.daemon.process.poll() is not None or "totals" in
+                       case.daemon.request("POST", "/thaw/v1/store/gc")[2].decode() and
+                       len(list((case.data / "store" / "snapshots").iterdir())) == 1, "the snapshot to go")
+    case.daemon.get("/thaw/v1/status")
+
+
+def collect(case):
+    status, _, body = case.daemon.request("POST", "/thaw/v1/store/gc")
+    assert status == 200 and b"removed_chunks" in body, body
+
+
+def rotate(case):
+    case.daemon.thaw("key", "rotate")
+
+
+OPERATIONS = {
+    "publish.": publish,
+    "catalog.": publish,
+    "delete.": delete,
+    "gc.": collect,
+    "rotate.": rotate,
+}
+GONE = (BotoCoreError, ClientError, OSError, AssertionError)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data folder with two functions, and chunks of a third that is gone: (path, {(name, version): seed})."""
+    data = tmp_path_factory.mktemp("prepared") / "data"
+    data.mkdir()
+    daemon = harness.Daemon(data=data, arguments=ARGUMENTS)
+    harness.RUNNING.append(daemon)
+    known = {}
+    try:
+        daemon.start()
+        for name in ("first", "second", "gone"):
+            function, seed = ballast.create(daemon, name)
+            version = function.publish()
+            ballast.answer_of(function.client, name, version, seed)
+            known[name, version] = seed
+        daemon.client().delete_function(FunctionName="gone")
+        del known["gone", "1"]
+        harness.wait_until(lambda: len(list((data / "store" / "snapshots").iterdir())) == 2, "the snapshot to go")
+        daemon.stop()
+    finally:
+        daemon.kill()
+        harness.RUNNING.remove(daemon)
+    return data, known
+
+
+def check_after(case):
+    """The new daemon has all that was acknowledged; what was not may be there or not, but not half."""
+    daemon, client = case.daemon, case.client()
+    for (name, version), seed in case.known.items():
+        assert settled(case, name, version)["State"] == "Active", (case.armed, name, version)
+        ballast.answer_of(client, name, version, seed)
+    for (name, version), seed in case.maybe.items():
+        try:
+            state = settled(case, name, version)["State"]
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "ResourceNotFoundException", error
+            continue
+        assert state == "Active", (case.armed, name, version)
+        ballast.answer_of(client, name, version, seed)
+        case.known[name, version] = seed
+    stats = ballast.check_store(daemon)
+    assert stats["totals"]["snapshots"] == len(case.known), (case.armed, stats)
+    left = [p.name for p in (case.data / "store").iterdir()]
+    assert set(left) <= {"chunks", "domains", "snapshots", "tmp"}, left
+
+
+def try_kill(case, operation):
+    try:
+        with contextlib.suppress(*GONE):
+            case.daemon.start()
+            operation(case)
+        try:
+            code = case.daemon.process.wait(harness.PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{case.armed} was not reached: {case.daemon.log()[-3000:]}") from None
+        assert f"fault point {case.armed.split(':')[0]} reached" in case.daemon.log(), case.daemon.log()[-3000:]
+        assert code in (-signal.SIGKILL, 1), code  # 1: the front was killed, and the warden ended by itself
+        case.daemon.process = None
+        case.daemon.check_nothing_left()
+        case.daemon.environment = {}
+        case.daemon.start()
+        check_after(case)
+    finally:
+        case.end()
+
+
+def try_failure(case, operation):
+    """The disk is full at that very call: refused or failed in words, and the next attempt works."""
+    try:
+        case.daemon.start()
+        with contextlib.suppress(*GONE):
+            operation(case)
+        assert f"fault point {case.armed.split(':')[0]} reached" in case.daemon.log(), case.daemon.log()[-3000:]
+        assert case.daemon.process.poll() is None, case.daemon.log()[-3000:]
+        for (name, version), seed in list(case.known.items()):
+            about = settled(case, name, version)
+            if about["State"] == "Failed":
+                assert "No space left" in about["StateReason"], about
+                case.client().delete_function(FunctionName=name, Qualifier=version)
+                del case.known[name, version]
+        check_after(case)
+        publish_again(case)
+    finally:
+        case.end()
+
+
+def publish_again(case):
+    function = harness.Function(case.daemon, case.client(), "second")
+    seed = ballast.change(function)
+    ballast.answer_of(function.client, "second", function.publish(), seed)
+
+
+def cases():
+    commands = subprocess.run([harness.THAW, "help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    can_rotate = "\n  key " in commands  # else nothing in the daemon leads to its points yet
+    for name, may_fail in listed():
+        operation = next((o for prefix, o in OPERATIONS.items() if name.startswith(prefix)), None)
+        assert operation, f"no operation reaches {name}"
+        if operation is rotate and not can_rotate:
+            continue
+        for count in range(1, COMMITS + 1 if name.startswith("catalog.") else 2):
+            yield f"{name}:{count}", operation, try_kill
+            if may_fail:
+                yield f"{name}:{count}:ENOSPC", operation, try_failure
+
+
+def test_every_fault_point(prepared, tmp_path):
+    data, known = prepared
+    failures = []
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        tried = {pool.submit(attempt, Case(data, tmp_path, known, armed), operation): armed
+                 for armed, operation, attempt in cases()}
+        for done in concurrent.futures.as_completed(tried):
+            if done.exception() is not None:
+                failures.append(f"{tried[done]}: {done.exception()}")
+    assert not failures, "\n\n".join(sorted(failures))
+
+
+def test_an_unknown_fault_point_is_refused():
+    done = subprocess.run([harness.THAWD, "--listen", "127.0.0.1:0", "--data", "/nonexistent"], capture_output=True,
+                          text=True, env={**os.environ, "THAWD_FAULT": "no.such.point"}, timeout=60)
+    assert done.returncode == 2 and "no.such.point" in done.stderr
