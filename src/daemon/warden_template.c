@@ -186,13 +186,22 @@ static int start_process(
     return t->template == NULL ? -1 : 0;
 }
 
+/* No function has any, so a snapshot that would give some was not made by our freeze. */
+static int check_rights(const struct image *image, struct error *err)
+{
+    return image_gives_rights(image) ? error_set(err, ERROR_CORRUPT,
+                                           "the snapshot's threads would keep rights that no function has")
+                                     : 0;
+}
+
 static int build_from(
     struct template_entry *t, struct store_reader *reader, struct bytes manifest, struct error *err)
 {
     struct image image = {0};
     struct page_stream stream = {.reader = reader, .error = t->stream_error};
     int result = -1;
-    if (image_decode(&image, manifest, err) == 0 && image_check_machine(&image, err) == 0)
+    if (image_decode(&image, manifest, err) == 0 && check_rights(&image, err) == 0 &&
+        image_check_machine(&image, err) == 0)
         result = start_process(t, &image, &stream, err);
     t->is_single = result == 0 && image.process_count == 1;
     if (t->item != NULL) /* all that it is going to hold */

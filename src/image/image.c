@@ -1,5 +1,7 @@
 #include "image/image.h"
 
+#include "image/check.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +9,9 @@
 #define MANIFEST_MAGIC 0x4e53574148543101u /* "\x01" "1THAWSN" */
 #define MANIFEST_VERSION 3
 #define TEXT_MAX 4096
+#define PAGE 4096ull
+#define USER_ADDRESS_END 0x7ffffffff000ull
+#define FRAME_BYTES 440 /* of a signal frame, without what it points to */
 
 static void process_free(struct image_process *process)
 {
@@ -318,7 +323,8 @@ static void decode_threads(struct cursor *in, struct image_process *process, con
         thread->stop_address = cursor_u64(in);
         thread->stop_syscall = (int64_t)cursor_u64(in);
         decode_plan(in, &thread->plan, image);
-        if (thread->tid <= 1 || thread->frame % 64 != 0 || thread->frame >= image->data.len)
+        if (thread->tid <= 1 || thread->frame % 64 != 0 || image->data.len < FRAME_BYTES ||
+            thread->frame > image->data.len - FRAME_BYTES)
             in->failed = true;
     }
 }
@@ -337,7 +343,12 @@ static void decode_mappings(struct cursor *in, struct image_process *process)
         mapping->page_count = cursor_u64(in);
         mapping->stash = cursor_u64(in);
         mapping->name = cursor_string(in, TEXT_MAX);
-        if (mapping->start >= mapping->end || mapping->start % 4096 != 0 || mapping->end % 4096 != 0)
+        /* In order and apart, as the kernel lists them; [vsyscall] alone is beyond a program's addresses. */
+        uint64_t lowest = i == 0 ? 0 : process->mappings[i - 1].end;
+        uint64_t highest = mapping->kind == IMAGE_SPECIAL ? UINT64_MAX : USER_ADDRESS_END;
+        if (mapping->start < lowest || mapping->start >= mapping->end || mapping->end > highest ||
+            mapping->start % PAGE != 0 || mapping->end % PAGE != 0 || mapping->kind < IMAGE_ANONYMOUS ||
+            mapping->kind > IMAGE_SPECIAL || mapping->page_count > (mapping->end - mapping->start) / PAGE)
             in->failed = true;
     }
 }
@@ -384,6 +395,20 @@ static bool process_fits_together(const struct image *image, uint32_t index)
            plan_is_in_place(&process->process_plan, image, true);
 }
 
+/* Where the kernel's own mappings go, which the interpreter moves there. */
+static bool special_is_listed(const struct image_process *process, uint64_t start, uint64_t bytes)
+{
+    if (bytes == 0)
+        return true;
+    uint64_t at = start;
+    for (uint32_t i = 0; i < process->mapping_count; i++)
+        if (process->mappings[i].kind == IMAGE_SPECIAL && process->mappings[i].start == at &&
+            process->mappings[i].end - at <= bytes - (at - start) &&
+            (at = process->mappings[i].end) == start + bytes)
+            return true;
+    return false;
+}
+
 static void decode_process(struct cursor *in, struct image *image, uint32_t index)
 {
     struct image_process *process = &image->processes[index];
@@ -402,7 +427,9 @@ static void decode_process(struct cursor *in, struct image *image, uint32_t inde
     decode_threads(in, process, image);
     decode_mappings(in, process);
     decode_descriptors(in, process);
-    if (!process_fits_together(image, index))
+    if (!process_fits_together(image, index) ||
+        !special_is_listed(process, process->vdso_start, process->vdso_bytes) ||
+        !special_is_listed(process, process->vvar_start, process->vvar_bytes))
         in->failed = true;
 }
 
@@ -510,10 +537,15 @@ static bool forks_fit(const struct image *image)
     return true;
 }
 
-static bool whole_image_fits_together(const struct image *image)
+static int whole_image_fits_together(const struct image *image, struct error *err)
 {
-    return image->process_count > 0 && image->sandbox_ops_end <= image->processes[0].process_plan.count &&
-           families_lie_together(image) && forks_fit(image) && stashes_fit(image);
+    if (image->process_count == 0 || image->sandbox_ops_end > image->processes[0].process_plan.count)
+        return error_set(err, ERROR_CORRUPT, "it has no process, or no end of the sandbox part");
+    if (!families_lie_together(image) || !forks_fit(image))
+        return error_set(err, ERROR_CORRUPT, "its processes are no tree");
+    if (!stashes_fit(image))
+        return error_set(err, ERROR_CORRUPT, "its stash lies in somebody's way");
+    return 0;
 }
 
 int image_decode(struct image *image, struct bytes manifest, struct error *err)
@@ -529,8 +561,12 @@ int image_decode(struct image *image, struct bytes manifest, struct error *err)
     decode_head(&in, image);
     decode_processes(&in, image);
     decode_files(&in, image);
-    if (cursor_done(&in) && whole_image_fits_together(image))
-        return 0;
-    image_free(image);
-    return error_set(err, ERROR_CORRUPT, "the manifest is damaged");
+    int result = -1;
+    if (!cursor_done(&in))
+        error_set(err, ERROR_CORRUPT, "the manifest is damaged near byte %zu", manifest.len - in.left);
+    else if (whole_image_fits_together(image, err) == 0)
+        result = image_check(image, err);
+    if (result < 0)
+        image_free(image);
+    return result < 0 ? error_prefix(err, "the snapshot's plans are refused") : 0;
 }

@@ -99,8 +99,11 @@ struct image {
 
 void image_free(struct image *image);
 void image_encode(struct buffer *out, const struct image *image);
-/* Every count, offset and kind is checked here, so that the interpreter need not. */
+/* Every count, offset, kind, system call and argument is checked here (rules.h has the list), so that the interpreter
+ * need not. ERROR_CORRUPT with the place. */
 MUST_CHECK int image_decode(struct image *image, struct bytes manifest, struct error *err);
+/* Whether a thread of a clone would have any capability: no function has. */
+bool image_gives_rights(const struct image *image);
 /* Fill in what this machine is; and ask whether this machine can thaw it (ERROR_UNSUPPORTED with the reason).
  */
 MUST_CHECK int image_stamp_machine(struct image *image, struct error *err);

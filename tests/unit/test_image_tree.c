@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 /* root 2 -> (child 3 -> zombie 4), child 5 */
 #define PROCESSES 4
@@ -39,9 +40,11 @@ static struct image make_tree(void)
         .processes = xcalloc(PROCESSES, sizeof *image.processes),
         .stash_start = 0x300000000000,
         .stash_end = 0x300000200000};
-    uint8_t frame[64] = {0};
+    uint8_t frame[512] = {0};
+    const uint32_t header[2] = {0x20080522 /* _LINUX_CAPABILITY_VERSION_3 */, 0}, sets[6] = {0};
     image_put_aligned(&image, frame, sizeof frame, 64);
-    image_put(&image, frame, sizeof frame);
+    uint64_t header_at = image_put(&image, header, sizeof header),
+             sets_at = image_put(&image, sets, sizeof sets);
     for (uint32_t i = 0; i < PROCESSES; i++) {
         struct image_process *p = &image.processes[i];
         p->pid = 2 + (int32_t)i;
@@ -55,6 +58,7 @@ static struct image make_tree(void)
         p->thread_count = 1;
         p->threads = xcalloc(1, sizeof *p->threads);
         p->threads[0].tid = p->pid;
+        plan_call(&p->threads[0].plan, SYS_capset, plan_data(header_at), plan_data(sets_at));
         add_mapping(p, 0x10000, 4, i == 0 ? 0 : 0x300000000000 + i * 0x10000);
         if (i > 0)
             plan_do(&p->process_plan, PLAN_BECOME, plan_literal(0));

@@ -377,6 +377,10 @@ static void enter_sandbox(
 {
     struct failure failure;
     call3(__NR_close_range, 0, control->descriptor_floor - 1, 0);
+    /* What the template speaks and works with is not for a plan to find. */
+    call1(__NR_close, control->control_fd);
+    if (control->ring_fd >= 0)
+        call1(__NR_close, control->ring_fd);
     if (control->process_count > 1) {
         long result = raw_syscall(__NR_mmap, (uint64_t)control->shared, SHARED_BYTES, PROT_READ_WRITE,
             MAP_SHARED_FIXED, (uint64_t)-1, 0);
