@@ -37,7 +37,8 @@
 struct scanner {
     struct freeze *f;
     struct page_scanner pages;
-    uint8_t *batch; /* BATCH_BYTES */
+    uint8_t *batch;         /* BATCH_BYTES */
+    enum plan_op_kind fill; /* how the mapping's pages come into a template */
 };
 
 static bool all_zero(const uint8_t *page)
@@ -48,7 +49,7 @@ static bool all_zero(const uint8_t *page)
 static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, size_t len, struct error *err)
 {
     struct freeze *f = s->f;
-    plan_do(&f->process->template_plan, PLAN_READ_PAGES, plan_literal(address), plan_literal(len));
+    plan_do(&f->process->template_plan, s->fill, plan_literal(address), plan_literal(len));
     f->image->page_bytes += len;
     f->process->mappings[f->process->mapping_count - 1].page_count += len / PAGE;
     uint64_t space = (uint64_t)(f->process - f->image->processes);
@@ -337,10 +338,21 @@ static void note_special(struct freeze *f, const struct mapping *m)
     }
 }
 
+/* Pages of plain anonymous memory may come into a template as they are touched. The rest is there from the start: what
+ * userfaultfd does not serve (files, droppable memory), what the kernel treats in its own way at a fork or when it is
+ * locked, and stacks that grow, which are small and needed at once. */
+static bool may_come_later(const struct mapping *m)
+{
+    return m->path[0] != '/' && !m->shared && !m->droppable && !m->wipe_on_fork && !m->dont_fork &&
+           !m->grows_down && !m->mergeable && !m->sealed && m->protection_key == 0 &&
+           (!m->locked || m->lock_on_fault);
+}
+
 static int freeze_mapping(
     struct scanner *s, const struct mapping *m, const char **open_path, struct error *err)
 {
     struct freeze *f = s->f;
+    s->fill = may_come_later(m) ? PLAN_LAZY_PAGES : PLAN_READ_PAGES;
     note_mapping(f, m);
     if (is_special(m)) {
         note_special(f, m);

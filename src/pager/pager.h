@@ -76,6 +76,8 @@ struct pager_source {
     /* Called once before the pager gives up its rights: to wipe every key but this snapshot's, and to open what else could not
      * be opened as nobody. NULL: nothing to do. */
     void (*confine)(void *context);
+    /* Between two chunks of the rest that is streamed behind, at least; 0: as long as one takes, so that half a processor is left. */
+    uint32_t stream_pause_ms;
     /* Descriptors of the source that the pager keeps; all others are closed. */
     const int *fds;
     size_t fd_count;
@@ -124,8 +126,7 @@ struct pager_options {
 /* The first message of the template, with the userfaultfd. Then it says a byte when all is mapped, and is told a byte when the
  * hot set is in, and another one when all is. */
 struct pager_hello {
-    uint64_t bulk_address;  /* where the bulk area is */
-    uint64_t probe_address; /* a page of the template that is never served */
+    uint64_t bulk_address; /* where the bulk area is */
 };
 #define PAGER_SAYS_MAPPED 'm'
 #define PAGER_SAYS_GO 'g'

@@ -139,9 +139,10 @@ static struct blob_plan put_plan(struct op_writer *w, const struct plan *plan, u
 /* A freeze cuts long stretches of pages; in one piece they can become huge pages when they are filled. */
 static bool continues(const struct plan_op *op, const struct plan_op *next)
 {
-    return op->kind == PLAN_READ_PAGES && next->kind == PLAN_READ_PAGES && op->arg_kind[0] == PLAN_LITERAL &&
-           next->arg_kind[0] == PLAN_LITERAL && op->arg_kind[1] == PLAN_LITERAL &&
-           next->arg_kind[1] == PLAN_LITERAL && next->arg[0] == op->arg[0] + op->arg[1];
+    return (op->kind == PLAN_READ_PAGES || op->kind == PLAN_LAZY_PAGES) && next->kind == op->kind &&
+           op->arg_kind[0] == PLAN_LITERAL && next->arg_kind[0] == PLAN_LITERAL &&
+           op->arg_kind[1] == PLAN_LITERAL && next->arg_kind[1] == PLAN_LITERAL &&
+           next->arg[0] == op->arg[0] + op->arg[1];
 }
 
 static struct blob_plan put_template_plan(struct op_writer *w, const struct plan *plan)
@@ -195,7 +196,7 @@ static void put_own_plans(struct arena *arena, const struct layout *at, struct o
     family_plan_vdso(&settle, special, arena->start + at->parking, &image->processes[0]);
     if (image->bulk_bytes > 0)
         plan_do(
-            &settle, PLAN_READ_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
+            &settle, PLAN_LAZY_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
     huge_pages_plan(&advice, image);
     uint64_t arena_end = arena->start + arena->bytes;
     plan_call(&clear, SYS_munmap, plan_literal(ARENA_LOWEST_ADDRESS),
@@ -273,6 +274,7 @@ int arena_build(struct arena *arena, const struct image *image, struct error *er
         .thread_stacks = arena->start + at.thread_stacks,
         .ranges = (struct blob_range *)(arena->start + at.ranges),
         .ring_fd = -1,
+        .paging_fd = -1,
         .sandbox_ops_end = image->sandbox_ops_end};
     if (image->data.len > 0)
         memcpy((void *)arena->control->data, image->data.data, image->data.len);

@@ -18,7 +18,8 @@ struct runs {
 
 static const struct plan_op *next_run(struct runs *runs)
 {
-    while (runs->at < runs->plan->count && runs->plan->ops[runs->at].kind != PLAN_READ_PAGES)
+    while (runs->at < runs->plan->count && runs->plan->ops[runs->at].kind != PLAN_READ_PAGES &&
+           runs->plan->ops[runs->at].kind != PLAN_LAZY_PAGES)
         runs->at++;
     return runs->at < runs->plan->count ? &runs->plan->ops[runs->at] : NULL;
 }

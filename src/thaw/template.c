@@ -4,6 +4,8 @@
  *                      |     writes the page stream into a pipe and ends
  *                      `---> template: fills the arena, enters its own sandbox, gives up all rights but those a
  *                            thaw needs, and jumps to the blob, which unmaps everything else and runs the plan
+ *
+ * With a pager the feeder becomes that instead (pager/pager.h), and says when the template is ready.
  */
 #include "thaw/template.h"
 
@@ -23,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/rseq.h>
@@ -43,6 +46,12 @@ struct template
     int socket;
     pid_t pid, feeder;
     uint64_t memory_bytes;
+    /* With a pager: */
+    int pager, both; /* its socket until it has ended, and an epoll of both sockets; or -1 */
+    pid_t keeper;
+    bool ready, complete, lost;
+    uint64_t asked, answered; /* clones */
+    uint64_t served;          /* so many were asked for before all pages were in */
 };
 
 /* What the feeder and the template process work with. */
@@ -50,7 +59,9 @@ struct build {
     const struct template_options *options;
     int socket; /* the template's end */
     int pages_read, pages_write;
-    int ring; /* an io_uring of its own, or -1 */
+    int ring;         /* an io_uring of its own, or -1 */
+    int pager_socket; /* the pager's end to the caller; -1: no pager */
+    int paging[2];    /* between template [0] and pager [1] */
 };
 
 static __attribute__((noreturn)) void fail_build(const struct build *b, const struct error *err)
@@ -145,17 +156,17 @@ static int die_with_parent(pid_t parent, struct error *err)
 static int arrange_descriptors(struct build *b, int floor, struct error *err)
 {
     int top = floor > 64 ? floor : 64;
-    int socket = fcntl(b->socket, F_DUPFD_CLOEXEC, top + 8),
-        pages = fcntl(b->pages_read, F_DUPFD_CLOEXEC, top + 8),
-        ring = b->ring < 0 ? -1 : fcntl(b->ring, F_DUPFD_CLOEXEC, top + 8);
-    if (socket < 0 || pages < 0)
-        return error_system(err, "cannot move the template's descriptors above %d", top);
+    int *kept[] = {&b->socket, &b->pages_read, &b->ring, &b->paging[0]}, last = 0;
+    for (size_t i = 0; i < countof(kept); i++) {
+        if (*kept[i] < 0)
+            continue;
+        *kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, top + 8);
+        if (*kept[i] < 0)
+            return error_system(err, "cannot move the template's descriptors above %d", top);
+        last = *kept[i] > last ? *kept[i] : last;
+    }
     syscall(SYS_close_range, 0, top + 7, 0);
-    int last = socket > pages ? socket : pages;
-    syscall(SYS_close_range, (last > ring ? last : ring) + 1, ~0u, 0);
-    b->socket = socket;
-    b->pages_read = pages;
-    b->ring = ring;
+    syscall(SYS_close_range, last + 1, ~0u, 0);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null != 0)
         return error_system(err, "cannot open /dev/null as place holder");
@@ -222,13 +233,25 @@ static int take_page_file(struct build *b, struct error *err)
     return 0;
 }
 
+/* The pager serves this process's memory: it gets a hold of it, and what it cannot know. */
+static int hand_to_pager(const struct build *b, const struct arena *arena, struct error *err)
+{
+    if (b->pager_socket < 0)
+        return 0;
+    const struct pager_hello hello = {.bulk_address = arena->control->bulk};
+    CLEANUP_FD int memory = pager_open_memory(err);
+    if (memory < 0)
+        return -1;
+    return fd_send_message(b->paging[0], &hello, sizeof hello, &memory, 1, err);
+}
+
 static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent)
 {
     const struct template_options *o = b->options;
     struct error err = {0};
     struct arena arena;
     /* The arena first: inside the sandbox /proc does not show this process. */
-    if (arena_build(&arena, o->image, &err) < 0 ||
+    if (arena_build(&arena, o->image, &err) < 0 || hand_to_pager(b, &arena, &err) < 0 ||
         put_clone_filter(arena.control, o->clone_filter, &err) < 0 || enter_sandbox(o, &err) < 0 ||
         check_files(o->image, &err) < 0 || (o->stream_pages == NULL && take_page_file(b, &err) < 0))
         fail_build(b, &err);
@@ -242,6 +265,7 @@ static __attribute__((noreturn)) void run_template(struct build *b, pid_t parent
     arena.control->control_fd = b->socket;
     arena.control->pages_fd = b->pages_read;
     arena.control->ring_fd = b->ring;
+    arena.control->paging_fd = b->paging[0];
     arena.control->descriptor_floor = (int32_t)o->image->descriptor_floor;
     forget_libc();
     jump_to_blob(&arena);
@@ -273,12 +297,27 @@ static pid_t fork_sibling(void)
     return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 
+static __attribute__((noreturn)) void become_pager(const struct build *b)
+{
+    const struct pager_options options = {.image = b->options->image,
+        .source = b->options->pages,
+        .record = b->options->record_hot_set,
+        .warden_fd = b->pager_socket,
+        .template_fd = b->paging[1],
+        .pages_fd = b->pages_write};
+    pager_run(&options);
+}
+
 static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
 {
     const struct template_options *o = b->options;
     struct error err = {0};
     if (die_with_parent(parent, &err) < 0 || set_time_offsets(o->image, &err) < 0)
         fail_build(b, &err);
+    if (b->pager_socket >= 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, b->paging) < 0) {
+        error_system(&err, "cannot make a socket pair for a pager");
+        fail_build(b, &err);
+    }
     pid_t pid = fork_sibling();
     if (pid < 0) {
         error_system(&err, "cannot fork the template process");
@@ -291,6 +330,8 @@ static __attribute__((noreturn)) void run_feeder(struct build *b, pid_t parent)
         _exit(1);
     if (o->stream_pages == NULL)
         _exit(0); /* which the template waits for */
+    if (b->pager_socket >= 0)
+        become_pager(b);
     close(b->pages_read);
     signal(SIGPIPE, SIG_IGN);
     if (o->stream_pages(o->stream_context, b->pages_write, &err) < 0 && err.errno_value != EPIPE)
@@ -342,38 +383,75 @@ static void reap_feeder(struct template *t)
     t->feeder = 0;
 }
 
+/* A second socket, for what the pager has to say. */
+static int open_pager_channel(struct template *t, int *theirs, struct error *err)
+{
+    int sockets[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+        return error_system(err, "cannot make a socket pair for a pager");
+    t->pager = sockets[0];
+    *theirs = sockets[1];
+    t->both = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN};
+    if (t->both < 0 || epoll_ctl(t->both, EPOLL_CTL_ADD, t->socket, &event) < 0 ||
+        epoll_ctl(t->both, EPOLL_CTL_ADD, t->pager, &event) < 0)
+        return error_system(err, "cannot watch a template's sockets");
+    return 0;
+}
+
+static void close_template(struct template *t)
+{
+    close(t->socket);
+    fd_close(&t->pager);
+    fd_close(&t->both);
+    free(t);
+}
+
 struct template *template_start(const struct template_options *options, struct error *err)
 {
-    int sockets[2], pages[2];
-    if (arena_prepare(err) < 0 || open_channels(sockets, pages, err) < 0)
+    int sockets[2], pages[2], result = 0;
+    if (open_channels(sockets, pages, err) < 0)
         return NULL;
     struct template *t = xcalloc(1, sizeof *t);
-    *t = (struct template){.socket = sockets[0], .memory_bytes = options->image->page_bytes};
+    *t = (struct template){
+        .socket = sockets[0], .memory_bytes = options->image->page_bytes, .pager = -1, .both = -1};
+    struct build build = {options, sockets[1], pages[0], pages[1], -1, -1, {-1, -1}};
+    if (options->pages != NULL && pager_can_serve(options->image))
+        result = open_pager_channel(t, &build.pager_socket, err);
     pid_t parent = getpid();
-    t->feeder = fork();
+    t->feeder = result == 0 ? fork() : -1;
     if (t->feeder == 0) {
-        struct build build = {options, sockets[1], pages[0], pages[1], -1};
         close(sockets[0]);
         run_feeder(&build, parent);
     }
-    int result = t->feeder < 0 ? error_system(err, "cannot fork a template's builder") : 0;
+    if (result == 0 && t->feeder < 0)
+        result = error_system(err, "cannot fork a template's builder");
     close(sockets[1]);
     close(pages[0]);
     close(pages[1]);
+    fd_close(&build.pager_socket);
     if (result == 0)
         result = wait_for_start(t, err);
     if (result < 0) {
         reap_feeder(t);
-        close(t->socket);
-        free(t);
+        close_template(t);
         return NULL;
+    }
+    if (t->pager >= 0) {
+        t->keeper = t->feeder;
+        t->feeder = 0;
     }
     return t;
 }
 
 int template_fd(const struct template *t)
 {
-    return t->socket;
+    return t->both >= 0 ? t->both : t->socket;
+}
+
+pid_t template_keeper_pid(const struct template *t)
+{
+    return t->keeper;
 }
 
 pid_t template_pid(const struct template *t)
@@ -397,7 +475,17 @@ int template_clone(struct template *t, const struct template_clone_args *args, s
         request.slot_mask |= 1u << slot;
         fds[count++] = args->slots[slot];
     }
-    return fd_send_message(t->socket, &request, sizeof request, fds, count, err);
+    if (fd_send_message(t->socket, &request, sizeof request, fds, count, err) < 0)
+        return -1;
+    t->asked++;
+    return 0;
+}
+
+void template_served(struct template *t)
+{
+    const char byte = PAGER_SERVED;
+    if (t->pager >= 0)
+        (void)send(t->pager, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 int template_own_pages(struct template *t, const struct working_set *set, struct error *err)
@@ -447,19 +535,91 @@ static struct template_event event_of_failure(const struct blob_reply *reply)
     return event;
 }
 
+/* One message, at most one descriptor beside it; as recvmsg. */
+static ssize_t receive(int socket, void *message, size_t size, int *fd)
+{
+    struct iovec part = {message, size};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(FD_MESSAGE_MAX * sizeof(int))];
+    } control;
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *rights = n < 0 ? NULL : CMSG_FIRSTHDR(&header);
+    if (rights != NULL && rights->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(rights), sizeof *fd);
+    return n;
+}
+
+/* Once. A template that was not ready never will be. */
+static struct template_event event_of_loss(struct template *t, struct template_event event)
+{
+    event.kind = t->lost ? TEMPLATE_NOTHING : t->ready ? TEMPLATE_PAGES_LOST : TEMPLATE_GONE;
+    t->lost = true;
+    return event;
+}
+
+static struct template_event event_of_word(struct template *t, const struct pager_word *word, int fd)
+{
+    struct template_event event = {.pidfd = -1, .hot_set_fd = -1, .figures = word->figures};
+    if (word->kind == PAGER_HOT_SET)
+        event.hot_set_fd = fd;
+    else
+        fd_close(&fd);
+    switch (word->kind) {
+    case PAGER_READY:
+        t->ready = true;
+        event.kind = TEMPLATE_READY;
+        return event;
+    case PAGER_SERVING:
+        event.kind = TEMPLATE_SERVING;
+        return event;
+    case PAGER_HOT_SET:
+        event.kind = TEMPLATE_HOT_SET;
+        return event;
+    case PAGER_DRIFTED:
+        event.kind = TEMPLATE_HOT_SET_DRIFTED;
+        return event;
+    case PAGER_COMPLETE:
+        event.kind = TEMPLATE_COMPLETE;
+        t->complete = true;
+        t->served = t->asked;
+        return event;
+    default:
+        error_set(&event.error, (enum error_kind)word->error, "%.*s", (int)sizeof word->text, word->text);
+        return event_of_loss(t, event);
+    }
+}
+
+static struct template_event next_of_pager(struct template *t)
+{
+    struct template_event event = {.pidfd = -1, .hot_set_fd = -1};
+    struct pager_word word = {0};
+    int fd = -1;
+    ssize_t n = receive(t->pager, &word, sizeof word, &fd);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return event;
+    if (n == sizeof word)
+        return event_of_word(t, &word, fd);
+    fd_close(&fd);
+    fd_close(&t->pager); /* it has ended */
+    if (t->complete)
+        return event;
+    error_set(&event.error, ERROR_SYSTEM, "the pager died");
+    return event_of_loss(t, event);
+}
+
 struct template_event template_next(struct template *t)
 {
     struct blob_reply reply = {0};
     struct template_event event = {.pidfd = -1, .hot_set_fd = -1};
-    int fds[FD_MESSAGE_MAX];
-    struct iovec part = {&reply, sizeof reply};
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof fds)];
-    } control;
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(t->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (t->pager >= 0) {
+        event = next_of_pager(t);
+        if (event.kind != TEMPLATE_NOTHING)
+            return event;
+    }
+    ssize_t n = receive(t->socket, &reply, sizeof reply, &event.pidfd);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return event;
     if (n != sizeof reply) {
@@ -467,14 +627,13 @@ struct template_event template_next(struct template *t)
         error_set(&event.error, ERROR_SYSTEM, "the template process died");
         return event;
     }
-    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
-    if (rights != NULL && rights->cmsg_type == SCM_RIGHTS)
-        memcpy(&event.pidfd, CMSG_DATA(rights), sizeof event.pidfd);
+    t->answered += reply.kind == BLOB_CLONED || reply.plan == PLAN_PROCESS;
     if (reply.kind == BLOB_FAILED)
         return event_of_failure(&reply);
     if (reply.kind == BLOB_READY)
         reap_feeder(t);
     event.kind = reply.kind == BLOB_READY ? TEMPLATE_READY : TEMPLATE_CLONED;
+    event.served = t->keeper > 0 && (!t->complete || t->answered <= t->served);
     event.cookie = reply.cookie;
     event.pid = reply.pid;
     event.forked_ns = reply.forked_ns;
@@ -489,8 +648,7 @@ void template_free(struct template **slot)
     *slot = NULL;
     reap_feeder(t);
     kill(t->pid, SIGKILL);
-    close(t->socket);
-    free(t);
+    close_template(t);
 }
 
 static const struct plan *plan_of(const struct image *image, uint32_t index, uint32_t which)

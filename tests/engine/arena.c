@@ -127,13 +127,19 @@ int arena_start(struct arena *arena, struct error *err)
     return error_set(err, ERROR_SYSTEM, "the arena did not start: %s", got > 0 ? told.text : "it died");
 }
 
+struct arena_stranger arena_stranger;
+
 void arena_stop(struct arena *arena)
 {
     if (arena->init > 0) {
         kill(arena->init, SIGKILL);
         /* It waits until all in its namespace were reaped: siblings of the first process are our children. */
-        for (pid_t ended = 0; ended >= 0 && ended != arena->init;)
-            ended = waitpid(-1, NULL, 0);
+        int status;
+        for (pid_t ended = 0; ended >= 0 && ended != arena->init;) {
+            ended = waitpid(-1, &status, 0);
+            if (ended == arena_stranger.pid)
+                arena_stranger = (struct arena_stranger){-1, status};
+        }
     }
     fd_close(&arena->init_pidfd);
     fd_close(&arena->listener);

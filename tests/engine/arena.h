@@ -22,6 +22,11 @@ struct arena {
 MUST_CHECK int arena_start(struct arena *arena, struct error *err);
 /* Kills all that is inside, and waits for pid 1. */
 void arena_stop(struct arena *arena);
+/* A child that has nothing to do with an arena, but may be reaped with one: then its pid is -1 and the status set. */
+extern struct arena_stranger {
+    pid_t pid;
+    int status;
+} arena_stranger;
 /* A detached mount of a folder, to be attached once at ARENA_CODE_PATH. */
 MUST_CHECK int arena_code_tree(const char *folder, struct error *err);
 /* Run ARENA_CODE_PATH/<argv[0]> inside, as our own child; stdout and stderr go to log_fd; under `filter`, if not NULL. */

@@ -1,5 +1,6 @@
 /* Freezes and thaws one test program: see README.md. Prints "ok NAME" or what failed, and exits 0 or 1. */
 #include "arena.h"
+#include "pages.h"
 
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -45,6 +46,10 @@ struct options {
     int broken; /* this process of the snapshot cannot be restored, which must end all of the clone; -1: none */
     bool print_plan, timings;
     bool filtered;          /* clones run under the sandbox's system call filter */
+    bool lazy;              /* with a pager, first without and then with a hot set */
+    unsigned slow_ms;       /* every chunk comes from afar, and takes so long */
+    unsigned damaged;       /* the chunk after so many is damaged, which must be told */
+    bool pager_dies;        /* it is killed, which must be told */
     uint64_t older_seconds; /* pretend that the machine of the freeze had been up for longer than this one */
     char **argv;
 };
@@ -59,6 +64,7 @@ struct clone {
     bool done, waiting; /* waiting: at the barrier */
 };
 
+static bool complete; /* all pages are in the template */
 static struct options options = {.clones = 3, .broken = -1};
 
 static void __attribute__((noreturn)) fail(const char *what, const char *why)
@@ -264,24 +270,6 @@ static bool original_freeze(struct original *o, struct buffer *out, int pages)
 
 /* ---- the clones ---- */
 
-static int stream_pages(void *context, int fd, struct error *err)
-{
-    int pages = *(const int *)context;
-    off_t size = lseek(pages, 0, SEEK_END);
-    size_t chunk = 1 << 20;
-    uint8_t *data = xcalloc(1, chunk);
-    for (off_t at = 0; at < size;) {
-        size_t len = (size_t)(size - at) < chunk ? (size_t)(size - at) : chunk;
-        if (pread(pages, data, len, at) != (ssize_t)len)
-            return error_system(err, "cannot read the pages");
-        if (fd_write_all(fd, data, len, err) < 0)
-            return -1;
-        at += (off_t)len;
-    }
-    free(data);
-    return 0;
-}
-
 static struct template_event wait_template(struct template *t)
 {
     for (;;) {
@@ -293,16 +281,28 @@ static struct template_event wait_template(struct template *t)
     }
 }
 
-static struct template *template_begin(const struct image *image, int *pages, struct arena *arena)
+static void print_pager_timings(const struct pager_figures *f, uint64_t from_ns)
+{
+    printf("# pager: began %.3f ms, read %.3f ms, mapped %.3f ms, registered %.3f ms, ready %.3f ms; "
+           "%lu hot pages of %lu\n",
+        (double)(f->began_ns - from_ns) / 1e6, (double)(f->read_ns - from_ns) / 1e6,
+        (double)(f->mapped_ns - from_ns) / 1e6, (double)(f->registered_ns - from_ns) / 1e6,
+        (double)(f->ready_ns - from_ns) / 1e6, f->hot_pages, f->lazy_pages);
+}
+
+static struct template *template_begin(const struct image *image, struct pages *pages, struct arena *arena)
 {
     struct error err;
+    struct pager_source source;
     MUST_OR(arena_start(arena, &err), err, "the template's arena");
     int code_tree = arena_code_tree(options.folder, &err);
     MUST_OR(code_tree, err, "code");
+    pages_source(pages, &source);
     struct template_options about = {
         .image = image,
-        .stream_pages = stream_pages,
+        .stream_pages = pages_stream,
         .stream_context = pages,
+        .pages = options.lazy ? &source : NULL,
         .init_pidfd = arena->init_pidfd,
         .code_tree_fd = code_tree,
         .code_path = ARENA_CODE_PATH,
@@ -315,13 +315,19 @@ static struct template *template_begin(const struct image *image, int *pages, st
         if (!about.template_filter)
             fail("the filter", err.text);
     }
+    uint64_t from_ns = clock_monotonic_ns();
     struct template *t = template_start(&about, &err);
     if (!t)
         fail("template_start", err.text);
+    arena_stranger.pid = template_keeper_pid(t);
     close(code_tree);
     struct template_event event = wait_template(t);
     if (event.kind != TEMPLATE_READY)
         fail("the template", event.error.text);
+    if (options.timings)
+        printf("# template %.3f ms\n", (double)(clock_monotonic_ns() - from_ns) / 1e6);
+    if (options.timings && options.lazy)
+        print_pager_timings(&event.figures, from_ns);
     return t;
 }
 
@@ -389,6 +395,7 @@ static void clone_start(
     args.slots[PLAN_SLOT_LOG] = log[1];
     args.slots[PLAN_SLOT_CODE] = code_tree;
     c->asked_ns = clock_monotonic_ns();
+    bool was_complete = complete;
     MUST_OR(template_clone(t, &args, &err), err, "template_clone");
     close(log[1]);
     close(report[1]);
@@ -396,8 +403,14 @@ static void clone_start(
     c->log = log[0];
     c->report = report[0];
     struct template_event event = wait_template(t);
+    while (event.kind == TEMPLATE_COMPLETE) {
+        complete = true;
+        event = wait_template(t);
+    }
     if (event.kind != TEMPLATE_CLONED)
         fail("the clone", event.error.text);
+    if (event.served != (options.lazy && !was_complete))
+        fail("the clone", "is served by the pager when it should not, or the other way round");
     if (event.cookie != (uintptr_t)c)
         fail("the clone", "has another's cookie");
     c->pid = event.pid;
@@ -531,6 +544,151 @@ static bool run_clones(struct template *t, const struct image *image, const stru
     return good;
 }
 
+/* ---- on demand ---- */
+
+static void await_keeper(pid_t keeper, int wanted)
+{
+    int status = arena_stranger.status;
+    if (arena_stranger.pid >= 0)
+        MUST(waitpid(keeper, &status, 0), "waitpid of the keeper");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != wanted)
+        fail("the keeper", "ended in another way");
+}
+
+static void template_end(struct template *t, struct arena *arena, int keeper_status)
+{
+    pid_t process = template_pid(t), keeper = template_keeper_pid(t);
+    template_free(&t);
+    waitpid(process, NULL, 0);
+    if (keeper > 0)
+        await_keeper(keeper, keeper_status);
+    arena_stop(arena);
+}
+
+/* The pager ends when it has nothing left to do: all pages in, and no clone left that it serves. */
+static bool pager_has_ended(const struct template *t)
+{
+    if (arena_stranger.pid < 0)
+        return true;
+    int status;
+    if (waitpid(template_keeper_pid(t), &status, WNOHANG) != template_keeper_pid(t))
+        return false;
+    arena_stranger = (struct arena_stranger){-1, status};
+    return true;
+}
+
+static struct template_event wait_for(struct template *t, enum template_event_kind kind)
+{
+    struct template_event event = wait_template(t);
+    while (event.kind == TEMPLATE_COMPLETE && kind != TEMPLATE_COMPLETE)
+        event = wait_template(t);
+    if (event.kind != kind)
+        fail("the template said something else", event.error.text);
+    return event;
+}
+
+/* What the first clone has used, as the hot set of the next template. */
+static void take_hot_set(struct template *t, struct pages *pages)
+{
+    static struct pager_run runs[PAGER_HOT_RUNS_MAX];
+    struct template_event event = {0};
+    template_served(t);
+    while (event.kind != TEMPLATE_SERVING) {
+        struct pollfd wait = {template_fd(t), POLLIN, 0};
+        MUST(poll(&wait, 1, 10), "poll");
+        bool ended = pager_has_ended(t);
+        event = template_next(t);
+        if (event.kind == TEMPLATE_NOTHING && ended)
+            return;
+        if (event.kind != TEMPLATE_NOTHING && event.kind != TEMPLATE_COMPLETE &&
+            event.kind != TEMPLATE_SERVING)
+            fail("the template said something else", event.error.text);
+    }
+    printf("# %lu faults, %lu of zeros, %lu chunks, %lu pages of the first clone\n", event.figures.faults,
+        event.figures.zero_faults, event.figures.chunks_read, event.figures.missed_pages);
+    event = wait_for(t, TEMPLATE_HOT_SET);
+    ssize_t got = pread(event.hot_set_fd, runs, sizeof runs, 0);
+    MUST(got, "reading the hot set");
+    close(event.hot_set_fd);
+    pages->hot = runs;
+    pages->hot_count = (size_t)got / sizeof *runs;
+    if (pages->hot_count == 0)
+        fail("the hot set", "is empty");
+}
+
+/* No mapping of a template may still be one that is served. */
+static void check_not_served(const struct template *t)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/smaps", template_pid(t));
+    FILE *smaps = fopen(path, "re");
+    if (!smaps)
+        fail(path, strerror(errno));
+    while (fgets(line, sizeof line, smaps))
+        if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " um"))
+            fail("a mapping of the template", "is still served");
+    (void)fclose(smaps);
+}
+
+/* First without a hot set, where nothing comes that is not touched; then with what was recorded, and the rest streamed in
+ * while the clones run; then with all pages in. */
+static bool run_lazily(const struct image *image, struct pages *pages, const struct original *o)
+{
+    struct arena arena;
+    struct template *t = template_begin(image, pages, &arena);
+    bool good = run_clones(t, image, o);
+    take_hot_set(t, pages);
+    template_end(t, &arena, 0);
+    pages->streams = true;
+    complete = false;
+    t = template_begin(image, pages, &arena);
+    good = run_clones(t, image, o) && good;
+    if (!complete)
+        wait_for(t, TEMPLATE_COMPLETE);
+    complete = true;
+    check_not_served(t);
+    options.clones = 1;
+    good = run_clones(t, image, o) && good;
+    template_end(t, &arena, 0);
+    return good;
+}
+
+static void kill_pager(const struct template *t)
+{
+    char path[64];
+    struct error err;
+    struct buffer children = {0};
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", template_keeper_pid(t), template_keeper_pid(t));
+    MUST_OR(file_read(AT_FDCWD, path, &children, 64, &err), err, "the keeper's children");
+    buffer_append(&children, "", 1);
+    MUST(kill(atoi((char *)children.data), SIGKILL), "kill");
+    buffer_free(&children);
+}
+
+/* The pager loses a page, or its life: that is told, and the clone waits and does not see anything else. */
+static bool run_lost(const struct image *image, struct pages *pages, const struct original *o)
+{
+    static struct clone clone;
+    struct arena arena;
+    int status;
+    struct template *t = template_begin(image, pages, &arena);
+    clone_start(&clone, t, image, o);
+    if (options.pager_dies)
+        kill_pager(t);
+    clone_answer(&clone, 0);
+    struct template_event event = wait_for(t, TEMPLATE_PAGES_LOST);
+    printf("# %s\n", event.error.text);
+    if (!strstr(event.error.text, options.pager_dies ? "was killed by signal 9" : "is damaged"))
+        fail("what was lost", "is told in other words");
+    MUST(kill(clone.pid, SIGKILL), "kill");
+    MUST(waitpid(clone.pid, &status, 0), "waitpid");
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+        fail("a clone", "ran on without its pages");
+    template_end(t, &arena, options.pager_dies ? 1 : 0);
+    arena_stop(&clone.arena);
+    return true;
+}
+
 /* ---- main ---- */
 
 static void read_options(int argc, char **argv)
@@ -541,7 +699,9 @@ static void read_options(int argc, char **argv)
         {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'},
         {"early", no_argument, NULL, 'e'}, {"older", required_argument, NULL, 'o'},
         {"stopped", no_argument, NULL, 'S'}, {"sandboxed", no_argument, NULL, 'b'},
-        {"broken", required_argument, NULL, 'B'}, {NULL, 0, NULL, 0}};
+        {"broken", required_argument, NULL, 'B'}, {"lazy", no_argument, NULL, 'l'},
+        {"slow", required_argument, NULL, 'w'}, {"damaged", required_argument, NULL, 'd'},
+        {"pager-dies", no_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
     int letter;
     while ((letter = getopt_long(argc, argv, "+f:r:n:o:1ptseSb", known, NULL)) >= 0) {
         switch (letter) {
@@ -581,6 +741,20 @@ static void read_options(int argc, char **argv)
         case 's':
             options.filtered = true;
             break;
+        case 'l':
+            options.lazy = true;
+            break;
+        case 'w':
+            options.lazy = true;
+            options.slow_ms = (unsigned)atoi(optarg);
+            break;
+        case 'd':
+            options.lazy = true;
+            options.damaged = (unsigned)atoi(optarg);
+            break;
+        case 'k':
+            options.lazy = options.pager_dies = true;
+            break;
         default:
             exit(2);
         }
@@ -590,7 +764,7 @@ static void read_options(int argc, char **argv)
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
             "[--timings] [--filtered] [--early] [--stopped] [--sandboxed] [--broken PROCESS] [--older "
-            "SECONDS] PROGRAM "
+            "SECONDS] [--lazy] [--slow MS] [--damaged CHUNKS] [--pager-dies] PROGRAM "
             "[ARGUMENT...]\n");
         exit(2);
     }
@@ -644,12 +818,18 @@ int main(int argc, char **argv)
         buffer_free(&text);
     }
 
-    struct template *t = template_begin(&image, &pages, &template_arena);
-    bool good = run_clones(t, &image, &original);
-    pid_t template_process = template_pid(t);
-    template_free(&t);
-    waitpid(template_process, NULL, 0);
-    arena_stop(&template_arena);
+    struct pages source = {.fd = pages, .slow_ms = options.slow_ms, .break_after = options.damaged};
+    bool good;
+    if (options.damaged > 0 || options.pager_dies) {
+        good = run_lost(&image, &source, &original);
+    } else if (options.lazy && pager_can_serve(&image)) {
+        good = run_lazily(&image, &source, &original);
+    } else {
+        options.lazy = false;
+        struct template *t = template_begin(&image, &source, &template_arena);
+        good = run_clones(t, &image, &original);
+        template_end(t, &template_arena, 0);
+    }
     image_free(&image);
     buffer_free(&manifest);
     close(pages);

@@ -1,7 +1,8 @@
 /* The freestanding part: it runs in the template process and in every clone, in memory that belongs to no snapshot,
  * without libc, and only interprets plans. It holds no state of a function and makes no decision of its own.
  *
- *   template:  clear -> template plan -> settle -> say READY -> for ever: advice while nothing is asked for;
+ *   template:  clear -> template plan -> settle -> say READY (with a pager: to it, and wait until its first pages are in)
+ *              -> for ever: advice while nothing is asked for (with a pager: once all pages are in);
  *              a request -> fork into its sandbox -> say CLONED
  *   clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan -> report ->
  *              every thread: rt_sigreturn
@@ -42,6 +43,7 @@
 #define SHARED_BYTES 4096
 #define SIGNAL_KILL 9
 #define NO_OP 0xffffffffu
+#define PAGING_MAPPED 'm' /* PAGER_SAYS_MAPPED */
 
 struct failure {
     int64_t result;
@@ -225,6 +227,10 @@ static long run_op(struct blob_control *control, const struct plan_op *op, const
     switch (op->kind) {
     case PLAN_SYSCALL:
         return raw_syscall(op->number, v[0], v[1], v[2], v[3], v[4], v[5]);
+    case PLAN_LAZY_PAGES:
+        if (control->paging_fd >= 0)
+            return 0;
+        /* fall through */
     case PLAN_READ_PAGES:
         return read_pages(control->pages_fd, v[0], v[1]);
     case PLAN_STORE:
@@ -492,18 +498,41 @@ static void receive(struct blob_control *control, struct blob_request *request)
         control->slots[slot] = request->slot_mask & 1u << slot ? rights.fds[next++] : -1;
 }
 
+struct wait { /* struct pollfd */
+    int32_t fd;
+    int16_t events, happened;
+};
+
+/* Until all pages are in, or a request has come: then 0. Advice would meet memory that is not all there. */
+static int is_complete(struct blob_control *control)
+{
+    uint8_t byte;
+    while (control->paging_fd >= 0) {
+        struct wait waits[] = {{control->control_fd, POLL_IN, 0}, {control->paging_fd, POLL_IN, 0}};
+        call3(__NR_poll, waits, 2, -1);
+        if (waits[0].happened)
+            return 0;
+        if (!waits[1].happened)
+            continue;
+        if (call3(__NR_read, control->paging_fd, &byte, 1) != 1)
+            call1(__NR_exit_group, 1); /* the pager is gone, and pages are missing */
+        call1(__NR_close, control->paging_fd);
+        control->paging_fd = -1;
+    }
+    return 1;
+}
+
 /* Run what is left of the advice, one operation at a time, as long as no request comes. */
 static void follow_advice(struct blob_control *control, uint32_t *done)
 {
     struct failure failure;
     int64_t registers[PLAN_REGISTERS];
     int quiet_ms = QUIET_FIRST_MS;
+    if (!is_complete(control))
+        return;
     for (; *done < control->advice.count; ++*done) {
-        struct {
-            int32_t fd;
-            int16_t events, happened;
-        } poll = {.fd = control->control_fd, .events = POLL_IN};
-        if (call3(__NR_poll, &poll, 1, quiet_ms) != 0)
+        struct wait wait = {.fd = control->control_fd, .events = POLL_IN};
+        if (call3(__NR_poll, &wait, 1, quiet_ms) != 0)
             return;
         run_ops(control, &control->advice, *done, *done + 1, registers, &failure);
         quiet_ms = QUIET_NEXT_MS;
@@ -567,6 +596,15 @@ static int build_memory(struct blob_control *control, uint32_t *index, struct fa
     return 0;
 }
 
+/* All is mapped: the pager fills in what is needed first, and tells our parent that we are ready. */
+static void await_first_pages(const struct blob_control *control)
+{
+    uint8_t byte = PAGING_MAPPED;
+    if (call3(__NR_write, control->paging_fd, &byte, 1) != 1 ||
+        call3(__NR_read, control->paging_fd, &byte, 1) != 1)
+        call1(__NR_exit_group, 1);
+}
+
 __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_control *control)
 {
     struct failure failure;
@@ -583,7 +621,10 @@ __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_co
             call1(__NR_exit_group, BLOB_EXIT_STATUS);
     }
     call1(__NR_close, control->pages_fd);
-    reply(control, &answer, -1);
+    if (control->paging_fd >= 0)
+        await_first_pages(control);
+    else
+        reply(control, &answer, -1);
     uint32_t advice_done = 0;
     for (;;) {
         struct blob_request request;

@@ -1,0 +1,188 @@
+/* From the builder of a template to its keeper and its pager. */
+#include "pager/private.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/fd.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINGER_NS (10 * 1000000l)
+
+static void say_failure(int warden_fd, enum pager_word_kind kind, const struct error *why)
+{
+    struct pager_word word = {.kind = kind, .error = why->kind};
+    struct error ignored;
+    snprintf(word.text, sizeof word.text, "%s", why->text);
+    if (fd_send_message(warden_fd, &word, sizeof word, NULL, 0, &ignored) < 0)
+        return; /* the warden is gone, and so is whoever would be ended for this */
+}
+
+/* Until no address space is left that any of our descriptors serves. */
+static void linger(void)
+{
+    const struct timespec pause = {.tv_nsec = LINGER_NS};
+    for (;;) {
+        bool living = false;
+        for (int fd = 0; fd < PAGER_DESCRIPTORS_MAX && !living; fd++)
+            living = uffd_lives(fd);
+        if (!living)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* ---- the keeper ---- */
+
+static __attribute__((noreturn)) void keep(const struct pager_options *o, pid_t pager)
+{
+    int status = 0;
+    struct error err = {0};
+    prctl(PR_SET_NAME, "thaw-keeper");
+    if (confine_calls(true, &err) < 0)
+        say_failure(o->warden_fd, PAGER_DIED, &err);
+    while (waitpid(pager, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        _exit(0);
+    error_set(&err, ERROR_SYSTEM, "the pager was killed by signal %d", WTERMSIG(status));
+    if (WIFEXITED(status))
+        error_set(&err, ERROR_SYSTEM, "the pager ended with status %d", WEXITSTATUS(status));
+    say_failure(o->warden_fd, PAGER_DIED, &err);
+    linger();
+    _exit(1);
+}
+
+/* ---- the pager ---- */
+
+static int wait_for_byte(int fd, char wanted, struct error *err)
+{
+    char byte = 0;
+    ssize_t n;
+    do
+        n = read(fd, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n == 1 && byte == wanted)
+        return 0;
+    return error_set(err, ERROR_SYSTEM, "the template ended before it was built");
+}
+
+static int take_memory(struct pager *p, int *fd, struct error *err)
+{
+    int fds[FD_MESSAGE_MAX];
+    size_t count;
+    ssize_t n = fd_recv_message(p->template_fd, &p->hello, sizeof p->hello, fds, &count, err);
+    if (n < 0)
+        return -1;
+    if (n != sizeof p->hello || count != 1)
+        return error_set(err, ERROR_SYSTEM, "the template ended before it was built");
+    *fd = fds[0];
+    return 0;
+}
+
+static int serve_template(struct pager *p, int fd, struct error *err)
+{
+    p->template = p->spaces = space_new(&p->layout, fd);
+    p->space_count = 1;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = p->template};
+    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return error_system(err, "cannot watch the template's memory");
+    for (size_t i = 0; i < p->layout.region_count; i++)
+        if (uffd_register(fd, p->layout.regions[i].start, p->layout.regions[i].end, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* While the template makes its mappings, the hot set is read. */
+static int prepare(struct pager *p, struct error *err)
+{
+    int fd = -1;
+    p->figures.began_ns = clock_monotonic_ns();
+    layout_make(&p->layout, p->options->image, 0);
+    if (chunk_check_all(p, err) < 0 || hot_load(p, err) < 0)
+        return -1;
+    p->figures.read_ns = clock_monotonic_ns();
+    if (take_memory(p, &fd, err) < 0)
+        return -1;
+    layout_free(&p->layout);
+    layout_make(&p->layout, p->options->image, p->hello.bulk_address);
+    p->figures.lazy_pages = p->layout.lazy_pages;
+    if (wait_for_byte(p->template_fd, PAGER_SAYS_MAPPED, err) < 0)
+        return -1;
+    p->figures.mapped_ns = clock_monotonic_ns();
+    if (serve_template(p, fd, err) < 0)
+        return -1;
+    p->figures.registered_ns = clock_monotonic_ns();
+    return hot_install(p, err);
+}
+
+static int run(struct pager *p, struct error *err)
+{
+    const char go = PAGER_SAYS_GO;
+    struct epoll_event event = {.events = EPOLLIN};
+    p->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (p->epoll_fd < 0 || epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->warden_fd, &event) < 0)
+        return error_system(err, "cannot make an epoll");
+    if (prepare(p, err) < 0)
+        return -1;
+    p->figures.ready_ns = clock_monotonic_ns();
+    struct pager_word ready = {.kind = PAGER_READY, .figures = p->figures};
+    if (fd_write_all(p->template_fd, &go, 1, err) < 0 ||
+        fd_send_message(p->warden_fd, &ready, sizeof ready, NULL, 0, err) < 0)
+        return -1;
+    if (p->hot.count == 0) /* there is none that could be used: record one */
+        p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
+    hot_free(p);
+    return pager_serve(p, err);
+}
+
+/* Exits with 0 when nothing is left that it serves. After a failure nobody is served, and nobody gets zeros instead. */
+static __attribute__((noreturn)) void page(const struct pager_options *o)
+{
+    struct error err = {0};
+    struct pager *p = xcalloc(1, sizeof *p);
+    *p = (struct pager){.options = o,
+        .source = o->source,
+        .warden_fd = o->warden_fd,
+        .template_fd = o->template_fd,
+        .pages_fd = o->pages_fd,
+        .chunk_states = xcalloc(o->source->chunk_count + 1, 1)};
+    prctl(PR_SET_NAME, "thaw-pager");
+    if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
+        say_failure(o->warden_fd, PAGER_FAILED, &err);
+        linger();
+    }
+    _exit(0);
+}
+
+void pager_run(const struct pager_options *o)
+{
+    const int own[] = {o->warden_fd, o->template_fd, o->pages_fd};
+    struct error err = {0};
+    struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, 0); /* what it serves dies with the warden, and it after that */
+    if (o->source->confine != NULL)
+        o->source->confine(o->source->context);
+    int result = confine_rights(o, own, countof(own), &err);
+    pid_t pager = result < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pager == 0)
+        page(o);
+    if (pager > 0)
+        keep(o, pager);
+    if (result == 0)
+        error_system(&err, "cannot fork the pager");
+    say_failure(o->warden_fd, PAGER_FAILED, &err);
+    _exit(1);
+}

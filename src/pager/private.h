@@ -1,0 +1,88 @@
+/* What the files of the pager share. */
+#pragma once
+
+#include "pager/pager.h"
+#include "pager/space.h"
+
+#define PAGER_CACHED_CHUNKS 16
+#define PAGER_DESCRIPTORS_MAX (PAGER_SPACES_MAX + 64)
+
+enum chunk_state { CHUNK_UNKNOWN = 0, CHUNK_FETCHING };
+
+struct cached_chunk {
+    size_t index;  /* of the chunk */
+    uint64_t used; /* when, by p->uses; 0: holds nothing */
+    uint8_t *data; /* PAGER_CHUNK_BYTES_MAX and a page of zeros */
+};
+
+/* Pages that were loaded before the template is ready, in stream order. */
+struct hot {
+    struct pager_run *runs;
+    size_t count, capacity;
+    uint64_t *at;  /* where in `data` each run begins */
+    uint8_t *data; /* PAGER_HOT_BYTES_MAX reserved, `bytes` used */
+    uint64_t bytes;
+    bool ended; /* nothing more comes */
+};
+
+/* A fault that waits for a chunk from afar. */
+struct waiting_fault {
+    struct space *space;
+    uint64_t page;
+    size_t chunk;
+};
+
+struct pager {
+    const struct pager_options *options;
+    const struct pager_source *source;
+    struct layout layout;
+    struct pager_hello hello;
+    int warden_fd, template_fd, pages_fd, epoll_fd;
+    struct space *spaces; /* all that live; the template's, too */
+    struct space *template;
+    size_t space_count;
+    struct hot hot;
+    struct cached_chunk cache[PAGER_CACHED_CHUNKS];
+    uint64_t uses;
+    uint8_t *chunk_states; /* enum chunk_state of each chunk */
+    size_t fetching;
+    struct waiting_fault *waiting;
+    size_t waiting_count, waiting_capacity;
+    size_t stream_next; /* the chunk that is streamed next */
+    uint64_t *touched; /* while recording: a bit for each page of the stream that the first clone asked for */
+    bool has_first;    /* the first clone was made */
+    bool served;       /* and has served */
+    bool warden_is_gone;
+    uint64_t quiet_since_ns, stream_after_ns, probe_after_ns, probe_pause_ns;
+    struct pager_figures figures;
+    struct error failure;
+};
+
+/* serve.c */
+MUST_CHECK int pager_serve(struct pager *p, struct error *err); /* until nothing is left to serve */
+
+/* chunk.c */
+/* 1: chunk `i` is at *data until the next call; 0: it was asked for from afar; -1: it cannot be had. */
+MUST_CHECK int chunk_get(struct pager *p, size_t i, const uint8_t **data, struct error *err);
+/* As chunk_get, and waits for what comes from afar. Only before anything is served. */
+MUST_CHECK int chunk_get_now(struct pager *p, size_t i, const uint8_t **data, struct error *err);
+/* One chunk that has come from afar: 1 and its index, 0: none, -1: it could not be had. */
+MUST_CHECK int chunk_fetched(struct pager *p, size_t *i, struct error *err);
+/* The chunk that holds this page of the stream. */
+size_t chunk_of_page(const struct pager *p, uint64_t page);
+/* The table of chunks must be what pager.h says. */
+MUST_CHECK int chunk_check_all(const struct pager *p, struct error *err);
+
+/* hot.c */
+/* Loads the hot set, and gives the template its eager pages meanwhile. */
+MUST_CHECK int hot_load(struct pager *p, struct error *err);
+MUST_CHECK int hot_install(struct pager *p, struct error *err); /* into the template */
+void hot_free(struct pager *p);
+/* A memfd with the runs of what was touched, and what is eager. */
+MUST_CHECK int hot_write_recorded(const struct pager *p, struct error *err);
+
+/* confine.c */
+/* Closes all other descriptors, and becomes nobody. */
+MUST_CHECK int confine_rights(
+    const struct pager_options *options, const int *own, size_t own_count, struct error *err);
+MUST_CHECK int confine_calls(bool keeper, struct error *err); /* only the system calls that it needs */

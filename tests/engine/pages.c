@@ -1,0 +1,126 @@
+#include "pages.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct pager_chunk chunk(void *context, size_t i)
+{
+    const struct pages *p = context;
+    uint64_t left = p->bytes - i * PAGES_CHUNK_BYTES;
+    return (struct pager_chunk){
+        i * PAGES_CHUNK_BYTES, left < PAGES_CHUNK_BYTES ? (uint32_t)left : PAGES_CHUNK_BYTES};
+}
+
+static int read_at(const struct pages *p, uint64_t offset, void *out, size_t len, struct error *err)
+{
+    if (pread(p->fd, out, len, (off_t)offset) != (ssize_t)len)
+        return error_system(err, "cannot read the pages");
+    return 0;
+}
+
+static int read_chunk(void *context, size_t i, void *out, struct error *err)
+{
+    struct pages *p = context;
+    struct pager_chunk place = chunk(p, i);
+    if (p->break_after > 0 && p->reads >= p->break_after)
+        return error_set(err, ERROR_CORRUPT, "chunk %zu is damaged", i);
+    if (p->slow_ms > 0 && !p->here[i])
+        return error_set(err, ERROR_NOT_FOUND, "chunk %zu is not here", i);
+    p->reads++;
+    return read_at(p, place.offset, out, place.bytes, err);
+}
+
+/* A process far away, which takes its time to send a chunk. */
+static void __attribute__((noreturn)) bring(int socket, uint32_t slow_ms)
+{
+    size_t i;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(socket, &i, sizeof i) == sizeof i) {
+        usleep(slow_ms * 1000);
+        if (write(socket, &i, sizeof i) != sizeof i)
+            break;
+    }
+    _exit(0);
+}
+
+static int fetch(void *context, size_t i, bool damaged, struct error *err)
+{
+    const struct pages *p = context;
+    if (damaged)
+        return error_set(err, ERROR_CORRUPT, "chunk %zu is damaged", i);
+    return fd_write_all(p->far[0], &i, sizeof i, err);
+}
+
+static int fetched(void *context, size_t *i, struct error *err)
+{
+    struct pages *p = context;
+    (void)err;
+    if (recv(p->far[0], i, sizeof *i, MSG_DONTWAIT) != sizeof *i)
+        return 0;
+    p->here[*i] = true;
+    return 1;
+}
+
+static int hot_next(void *context, struct pager_hot_piece *piece, struct error *err)
+{
+    struct pages *p = context;
+    if (p->hot_next == p->hot_count)
+        return 0;
+    const struct pager_run *run = &p->hot[p->hot_next++];
+    p->piece = xrealloc(p->piece, run->bytes);
+    *piece = (struct pager_hot_piece){run, 1, p->piece};
+    return read_at(p, run->offset, p->piece, run->bytes, err) < 0 ? -1 : 1;
+}
+
+void pages_source(struct pages *p, struct pager_source *source)
+{
+    p->bytes = (uint64_t)lseek(p->fd, 0, SEEK_END);
+    size_t count = (p->bytes + PAGES_CHUNK_BYTES - 1) / PAGES_CHUNK_BYTES;
+    p->here = xrealloc(p->here, count + 1);
+    memset(p->here, 0, count + 1);
+    *source = (struct pager_source){.context = p,
+        .chunk_count = count,
+        .chunk = chunk,
+        .read = read_chunk,
+        .hot_next = p->hot_count > 0 ? hot_next : NULL,
+        .fetch_fd = -1,
+        .stream_pause_ms = p->streams ? 0 : 3600 * 1000,
+        .fds = &p->fd,
+        .fd_count = 1};
+    if (p->slow_ms == 0)
+        return;
+    static int fds[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->far) < 0)
+        abort();
+    if (fork() == 0)
+        bring(p->far[1], p->slow_ms);
+    close(p->far[1]);
+    fds[0] = p->fd;
+    fds[1] = p->far[0];
+    source->fetch = fetch;
+    source->fetched = fetched;
+    source->fetch_fd = p->far[0];
+    source->fds = fds;
+    source->fd_count = 2;
+}
+
+int pages_stream(void *context, int fd, struct error *err)
+{
+    const struct pages *p = context;
+    size_t piece = 1 << 20;
+    uint8_t *data = xcalloc(1, piece);
+    int result = 0;
+    for (uint64_t at = 0; at < p->bytes && result == 0; at += piece) {
+        size_t len = p->bytes - at < piece ? (size_t)(p->bytes - at) : piece;
+        result = read_at(p, at, data, len, err) < 0 || fd_write_all(fd, data, len, err) < 0 ? -1 : 0;
+    }
+    free(data);
+    return result;
+}
