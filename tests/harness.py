@@ -201,8 +201,8 @@ class Daemon:
 
     def left_behind(self):
         """What outlived this daemon: (processes, mounts, cgroups)."""
-        others = {pid for daemon in RUNNING if daemon.process
-                  for pid in [daemon.process.pid, *descendants(daemon.process.pid)]}
+        others = {pid for process in [*BESIDE, *(d.process for d in RUNNING if d.process)]
+                  for pid in [process.pid, *descendants(process.pid)]}
         table = parents()
         alive = []
         for pid in descendants(os.getpid()):
@@ -302,6 +302,7 @@ class Daemon:
 
 
 RUNNING = []
+BESIDE = []  # processes (subprocess.Popen) of a test's own that may outlive a daemon
 
 
 def foreign_cgroup(path):

@@ -1,4 +1,4 @@
-/* thawd: the function server. One binary, two roles. */
+/* thawd: the function server. One binary, three roles. */
 #include "base/fault.h"
 #include "daemon/role.h"
 
@@ -16,7 +16,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "thawd: %s\n", err.text);
         return 2;
     }
-    if (armed != NULL && !options.front)
+    if (armed != NULL && !options.front && !options.courier)
         fprintf(stderr, "thawd: a test has armed the fault point %s\n", armed);
+    if (options.courier)
+        return role_run_courier(&options);
     return options.front ? role_run_front(&options) : role_run_warden(&options, argv);
 }

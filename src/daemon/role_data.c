@@ -88,45 +88,53 @@ int role_open_data(const char *path, uid_t uid, gid_t gid, int *lock_fd, struct 
     return fd_steal(&fd);
 }
 
-#define FRONT_ARGS_MAX 64
+#define ARGS_MAX 64
+#define FIRST_FD 3
+#define FDS_MAX 8
 
-static void exec_front(char **argv, const int fds[ROLE_FD_COUNT])
+static void exec_role(char **argv, const char *role, const int *fds, int fd_count)
 {
-    char *args[FRONT_ARGS_MAX + 2];
+    char *args[ARGS_MAX + 2];
     int count = 0;
     args[count++] = argv[0];
-    args[count++] = (char *)"--role=front";
-    for (int i = 1; argv[i] != NULL && count < FRONT_ARGS_MAX; i++)
+    args[count++] = (char *)role;
+    for (int i = 1; argv[i] != NULL && count < ARGS_MAX; i++)
         args[count++] = argv[i];
     args[count] = NULL;
     /* Out of the way first, so that no number is overwritten before it was copied. */
-    int high[ROLE_FD_COUNT];
-    for (int i = ROLE_FD_WARDEN; i < ROLE_FD_COUNT; i++)
+    int high[FDS_MAX];
+    for (int i = FIRST_FD; i < fd_count; i++)
         high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64);
-    for (int i = ROLE_FD_WARDEN; i < ROLE_FD_COUNT; i++)
+    for (int i = FIRST_FD; i < fd_count; i++)
         if (dup2(high[i], i) < 0)
             return;
-    close_range(ROLE_FD_COUNT, ~0u, 0);
+    close_range((unsigned)fd_count, ~0u, 0);
     unsetenv("NOTIFY_SOCKET");
-    setsid(); /* a terminal's Ctrl-C is for the warden, which then ends the front in order */
+    setsid(); /* a terminal's Ctrl-C is for the warden, which then ends the others in order */
     execv("/proc/self/exe", args);
 }
 
-int role_start_front(char **argv, int warden_fd, int listen_fd, pid_t *pid, int *pidfd, struct error *err)
+int role_start(
+    char **argv, const char *role, const int *fds, int fd_count, pid_t *pid, int *pidfd, struct error *err)
 {
-    const int fds[ROLE_FD_COUNT] = {[ROLE_FD_WARDEN] = warden_fd, [ROLE_FD_LISTEN] = listen_fd};
     *pid = fork();
     if (*pid < 0)
-        return error_system(err, "cannot fork the front");
+        return error_system(err, "cannot fork for %s", role);
     if (*pid == 0) {
-        exec_front(argv, fds);
-        fprintf(stderr, "thawd: cannot run itself as the front: %s\n", strerror(errno));
+        exec_role(argv, role, fds, fd_count);
+        fprintf(stderr, "thawd: cannot run itself with %s: %s\n", role, strerror(errno));
         _exit(1);
     }
     *pidfd = pidfd_open(*pid, 0);
     if (*pidfd >= 0)
         return 0;
-    error_system(err, "cannot watch the front");
+    error_system(err, "cannot watch the process with %s", role);
     kill(*pid, SIGKILL);
     return -1;
+}
+
+int role_start_front(char **argv, int warden_fd, int listen_fd, pid_t *pid, int *pidfd, struct error *err)
+{
+    const int fds[ROLE_FD_COUNT] = {[ROLE_FD_WARDEN] = warden_fd, [ROLE_FD_LISTEN] = listen_fd};
+    return role_start(argv, "--role=front", fds, ROLE_FD_COUNT, pid, pidfd, err);
 }

@@ -22,7 +22,8 @@ int role_run_front(const struct role_options *options)
     fcntl(ROLE_FD_LISTEN, F_SETFD, FD_CLOEXEC);
     CLEANUP_FREE char *data_dir = realpath(options->data_dir, NULL);
     if (data_dir == NULL || role_find_user(options->user, &uid, &gid, &err) < 0 ||
-        role_drop_rights(data_dir, options->runtimes_dir, uid, gid, &err) < 0) {
+        role_enter_front_root(data_dir, options->runtimes_dir, &err) < 0 ||
+        role_drop_rights(uid, gid, &err) < 0) {
         log_error("%s", data_dir == NULL ? "the data folder is gone" : err.text);
         return 1;
     }

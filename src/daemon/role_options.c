@@ -1,6 +1,7 @@
 /* The command line. */
 #include "base/fault.h"
 #include "daemon/role.h"
+#include "origin/s3.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,6 +37,12 @@ static const char USAGE[] =
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
     "  --template-budget SIZE  memory for templates, such as 512M or 8G; the least valuable go first (half\n"
     "                          of the machine's)\n"
+    "  --origin s3://BUCKET/PREFIX  where snapshots are kept beside the local folder, for several machines;\n"
+    "                          keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n"
+    "  --s3-endpoint URL       of the object store, such as http://127.0.0.1:9000 (that of AWS)\n"
+    "  --s3-region NAME        (us-east-1)\n"
+    "  --s3-credentials FILE   the keys, as AWS's tools keep them, in place of the environment\n"
+    "  --s3-ca FILE            certificates to trust in place of the system's\n"
     "  --drain SECONDS         running invocations may take this long when it is stopped (10)\n"
     "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
     "  --region NAME           as ARNs show it (us-east-1)\n"
@@ -54,6 +61,11 @@ enum option_code {
     OPTION_ADDRESS_LAYOUT,
     OPTION_BLANKS,
     OPTION_TEMPLATE_BUDGET,
+    OPTION_ORIGIN,
+    OPTION_S3_ENDPOINT,
+    OPTION_S3_REGION,
+    OPTION_S3_CREDENTIALS,
+    OPTION_S3_CA,
     OPTION_DRAIN,
     OPTION_USER,
     OPTION_REGION,
@@ -76,6 +88,11 @@ static const struct option OPTIONS[] = {
     {"address-layout", required_argument, NULL, OPTION_ADDRESS_LAYOUT},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
     {"template-budget", required_argument, NULL, OPTION_TEMPLATE_BUDGET},
+    {"origin", required_argument, NULL, OPTION_ORIGIN},
+    {"s3-endpoint", required_argument, NULL, OPTION_S3_ENDPOINT},
+    {"s3-region", required_argument, NULL, OPTION_S3_REGION},
+    {"s3-credentials", required_argument, NULL, OPTION_S3_CREDENTIALS},
+    {"s3-ca", required_argument, NULL, OPTION_S3_CA},
     {"drain", required_argument, NULL, OPTION_DRAIN},
     {"user", required_argument, NULL, OPTION_USER},
     {"region", required_argument, NULL, OPTION_REGION},
@@ -220,6 +237,34 @@ static void find_runtimes(struct role_options *o)
     o->runtimes_dir = "/usr/share/thaw/runtimes";
 }
 
+static int take_origin_option(struct role_options *o, int code)
+{
+    const char **places[] = {[OPTION_ORIGIN] = &o->origin,
+        [OPTION_S3_ENDPOINT] = &o->s3_endpoint,
+        [OPTION_S3_REGION] = &o->s3_region,
+        [OPTION_S3_CREDENTIALS] = &o->s3_credentials,
+        [OPTION_S3_CA] = &o->s3_ca};
+    *places[code] = optarg;
+    return -1;
+}
+
+/* So that what is wrong is said at once, and by the process that was started. */
+static int check_origin(struct role_options *o)
+{
+    struct s3_options s3;
+    struct error err = {0};
+    if (o->origin == NULL)
+        return -1;
+    if (o->s3_endpoint == NULL) {
+        snprintf(o->endpoint_buffer, sizeof o->endpoint_buffer, "https://s3.%s.amazonaws.com", o->s3_region);
+        o->s3_endpoint = o->endpoint_buffer;
+    }
+    if (role_parse_origin(o, &s3, &err) == 0)
+        return -1;
+    fprintf(stderr, "thawd: %s\n", err.text);
+    return 2;
+}
+
 static int take_option(struct role_options *o, int code)
 {
     switch (code) {
@@ -249,6 +294,12 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
     case OPTION_TEMPLATE_BUDGET:
         return parse_size(optarg, &o->template_budget, "--template-budget");
+    case OPTION_ORIGIN:
+    case OPTION_S3_ENDPOINT:
+    case OPTION_S3_REGION:
+    case OPTION_S3_CREDENTIALS:
+    case OPTION_S3_CA:
+        return take_origin_option(o, code);
     case OPTION_DRAIN:
         return parse_number(optarg, 0, DRAIN_SECONDS_MAX, &o->drain_seconds, "--drain");
     case OPTION_USER:
@@ -266,7 +317,8 @@ static int take_option(struct role_options *o, int code)
         return parse_log_level(optarg, &o->log_level);
     case OPTION_ROLE:
         o->front = strcmp(optarg, "front") == 0;
-        return o->front ? -1 : complain("--role is for thawd itself; there is no role", optarg);
+        o->courier = strcmp(optarg, "courier") == 0;
+        return o->front || o->courier ? -1 : complain("--role is for thawd itself; there is no role", optarg);
     case OPTION_LIST_FAULT_POINTS:
         fault_list(stdout);
         return 0;
@@ -289,6 +341,7 @@ int role_parse_options(struct role_options *o, int argc, char **argv)
         .data_dir = "/var/lib/thaw",
         .region = "us-east-1",
         .account_id = "000000000000",
+        .s3_region = "us-east-1",
         .idle_seconds = 300,
         .concurrency = 1000,
         .event_retry_ms = 60000,
@@ -306,5 +359,6 @@ int role_parse_options(struct role_options *o, int argc, char **argv)
         return complain("unexpected argument", argv[optind]);
     if (o->runtimes_dir == NULL)
         find_runtimes(o);
-    return parse_listen(o);
+    int status = check_origin(o);
+    return status >= 0 ? status : parse_listen(o);
 }

@@ -1,4 +1,4 @@
-/* What the front gives up before it serves. */
+/* What front and courier give up before they serve. */
 #include "base/bytes.h"
 #include "daemon/role.h"
 
@@ -11,11 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FRONT_PROCESSES_MAX 512
+#define PROCESSES_MAX 512
 
 static int set_limits(struct error *err)
 {
-    struct rlimit files, none = {0, 0}, processes = {FRONT_PROCESSES_MAX, FRONT_PROCESSES_MAX};
+    struct rlimit files, none = {0, 0}, processes = {PROCESSES_MAX, PROCESSES_MAX};
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)
         return error_system(err, "cannot read the limit of open files");
     files.rlim_cur = files.rlim_max;
@@ -73,11 +73,9 @@ static int deny_system_calls(struct error *err)
     return failed != 0 ? error_system(err, "cannot attach the filter of system calls") : 0;
 }
 
-int role_drop_rights(const char *data_dir, const char *runtimes_dir, uid_t uid, gid_t gid, struct error *err)
+int role_drop_rights(uid_t uid, gid_t gid, struct error *err)
 {
     umask(022);
-    if (role_enter_private_root(data_dir, runtimes_dir, err) < 0)
-        return -1;
     if (set_limits(err) < 0)
         return -1;
     if (drop_user(uid, gid, err) < 0)

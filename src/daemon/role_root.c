@@ -1,4 +1,4 @@
-/* The front's root file system: a small tmpfs with the few folders that it needs mounted into it. */
+/* The root file systems of front and courier: a small tmpfs with the few folders that each needs mounted into it. */
 #include "base/fd.h"
 #include "daemon/role.h"
 
@@ -30,6 +30,9 @@ struct planned_mount {
 struct plan_of_mounts {
     struct planned_mount list[PLANNED_MAX];
     size_t count;
+    const char *const *folders; /* made first */
+    size_t folder_count;
+    bool has_proc;
 };
 
 static struct planned_mount *plan_mount(
@@ -47,13 +50,21 @@ static void plan_read_only(struct plan_of_mounts *plan, const char *source, cons
     m->recursive = m->optional = true;
 }
 
-static void make_plan(struct plan_of_mounts *plan, const char *data_dir, const char *runtimes_dir)
+static void plan_devices(struct plan_of_mounts *plan)
 {
+    static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/urandom"};
+    for (size_t i = 0; i < countof(devices); i++)
+        plan_mount(plan, devices[i], devices[i], DEVICE)->is_file = true;
+}
+
+static void make_front_plan(struct plan_of_mounts *plan, const char *data_dir, const char *runtimes_dir)
+{
+    static const char *const folders[] = {"data", "dev", "proc", "tmp", "old"};
     static const char *const data_folders[][2] = {{"catalog", ROLE_FRONT_DATA "/catalog"},
         {"logs", ROLE_FRONT_DATA "/logs"}, {"code", ROLE_FRONT_DATA "/code"}};
-    static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/urandom"};
     /* Links to /usr on a merged system; folders of their own elsewhere. */
     static const char *const system_folders[] = {"/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/lib32"};
+    *plan = (struct plan_of_mounts){.folders = folders, .folder_count = countof(folders), .has_proc = true};
     for (size_t i = 0; i < countof(data_folders); i++) {
         char source[PATH_MAX];
         snprintf(source, sizeof source, "%s/%s", data_dir, data_folders[i][0]);
@@ -64,8 +75,29 @@ static void make_plan(struct plan_of_mounts *plan, const char *data_dir, const c
     char runtimes[PATH_MAX];
     if (realpath(runtimes_dir, runtimes) != NULL)
         plan_read_only(plan, runtimes, ROLE_FRONT_RUNTIMES);
-    for (size_t i = 0; i < countof(devices); i++)
-        plan_mount(plan, devices[i], devices[i], DEVICE)->is_file = true;
+    plan_devices(plan);
+}
+
+/* The store's folder, what the resolver reads, and the certificates of authorities. Where the resolver's files are links, their
+ * contents are taken. */
+static void make_courier_plan(struct plan_of_mounts *plan, const char *data_dir, const char *ca)
+{
+    static const char *const folders[] = {"etc", "dev", "tmp", "old"};
+    static const char *const files[] = {
+        "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"};
+    static const char *const certificates[] = {"/etc/ssl", "/etc/pki"};
+    char source[PATH_MAX], real[PATH_MAX];
+    *plan = (struct plan_of_mounts){.folders = folders, .folder_count = countof(folders)};
+    snprintf(source, sizeof source, "%s/store", data_dir);
+    plan_mount(plan, source, ROLE_COURIER_STORE, WRITABLE);
+    for (size_t i = 0; i < countof(files); i++)
+        if (realpath(files[i], real) != NULL)
+            plan_mount(plan, real, files[i], READ_ONLY)->is_file = true;
+    for (size_t i = 0; i < countof(certificates); i++)
+        plan_read_only(plan, certificates[i], certificates[i]);
+    if (ca != NULL)
+        plan_mount(plan, ca, ROLE_COURIER_CA, READ_ONLY)->is_file = true;
+    plan_devices(plan);
 }
 
 static int take_tree(struct planned_mount *m, struct error *err)
@@ -108,18 +140,17 @@ static int attach_tree(const struct planned_mount *m, struct error *err)
 
 static int fill_root(const struct plan_of_mounts *plan, struct error *err)
 {
-    static const char *const folders[] = {"data", "dev", "proc", "tmp", "old"};
-    for (size_t i = 0; i < countof(folders); i++)
-        if (mkdir(folders[i], 0755) < 0)
-            return error_system(err, "cannot make /%s", folders[i]);
+    for (size_t i = 0; i < plan->folder_count; i++)
+        if (mkdir(plan->folders[i], 0755) < 0)
+            return error_system(err, "cannot make /%s", plan->folders[i]);
     if (chmod("tmp", 01777) < 0)
         return error_system(err, "cannot open /tmp to all");
     for (size_t i = 0; i < plan->count; i++)
         if (attach_tree(&plan->list[i], err) < 0)
             return -1;
     /* Without it the front works too; a host may forbid it. */
-    if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, "hidepid=2,subset=pid") <
-        0)
+    if (plan->has_proc && mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
+                              "hidepid=2,subset=pid") < 0)
         rmdir("proc");
     return 0;
 }
@@ -135,22 +166,34 @@ static int change_root(struct error *err)
     return 0;
 }
 
-int role_enter_private_root(const char *data_dir, const char *runtimes_dir, struct error *err)
+static int enter_root(struct plan_of_mounts *plan, struct error *err)
 {
-    static struct plan_of_mounts plan;
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return error_system(err, "cannot make a private view of the file system");
-    make_plan(&plan, data_dir, runtimes_dir);
-    for (size_t i = 0; i < plan.count; i++)
-        if (take_tree(&plan.list[i], err) < 0)
+    for (size_t i = 0; i < plan->count; i++)
+        if (take_tree(&plan->list[i], err) < 0)
             return -1;
     /* Any folder will do as the place of the new root: nobody else sees it there. */
-    if (mount("thaw-front", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=0755") < 0 ||
+    if (mount("thaw-root", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=64m,mode=0755") < 0 ||
         chdir("/tmp") < 0)
         return error_system(err, "cannot mount the new root");
-    if (fill_root(&plan, err) < 0 || change_root(err) < 0)
+    if (fill_root(plan, err) < 0 || change_root(err) < 0)
         return -1;
-    for (size_t i = 0; i < plan.count; i++)
-        fd_close(&plan.list[i].tree_fd);
+    for (size_t i = 0; i < plan->count; i++)
+        fd_close(&plan->list[i].tree_fd);
     return 0;
+}
+
+int role_enter_front_root(const char *data_dir, const char *runtimes_dir, struct error *err)
+{
+    static struct plan_of_mounts plan;
+    make_front_plan(&plan, data_dir, runtimes_dir);
+    return enter_root(&plan, err);
+}
+
+int role_enter_courier_root(const char *data_dir, const char *ca, struct error *err)
+{
+    static struct plan_of_mounts plan;
+    make_courier_plan(&plan, data_dir, ca);
+    return enter_root(&plan, err);
 }

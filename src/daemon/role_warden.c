@@ -3,14 +3,17 @@
 #include "base/fd.h"
 #include "daemon/role.h"
 #include "daemon/warden.h"
+#include "origin/courier.h"
 #include "sandbox/sandbox.h"
 #include "store/store.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -25,6 +28,8 @@ struct service {
     int data_fd, lock_fd, listen_fd, code_fd;
     int warden_end, front_end; /* of the pair between the roles */
     int quick_moves_fd;        /* see role_favor_cgroup_moves */
+    int control[2];            /* the control socket to the courier: the clients' end, the courier's; or -1 */
+    struct sigv4_credentials *credentials; /* for couriers; or NULL. Children do not inherit the page */
     struct store *store;
     struct sandbox_host *host;
     pid_t undertaker;
@@ -35,8 +40,12 @@ static void service_close(struct service *s)
     sandbox_host_close(s->host);
     role_end_undertaker(s->undertaker);
     store_close(s->store);
+    if (s->credentials != NULL) {
+        OPENSSL_cleanse(s->credentials, sizeof *s->credentials);
+        munmap(s->credentials, sizeof *s->credentials);
+    }
     int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd,
-        &s->quick_moves_fd};
+        &s->quick_moves_fd, &s->control[0], &s->control[1]};
     for (size_t i = 0; i < countof(fds); i++)
         fd_close(fds[i]);
 }
@@ -86,6 +95,33 @@ static int open_pair(struct service *s, struct error *err)
     return 0;
 }
 
+/* On a page of its own that is locked, in no core dump, and in no child. */
+static int keep_credentials(struct service *s, const struct role_options *o, struct error *err)
+{
+    struct sigv4_credentials *c =
+        mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (c == MAP_FAILED || madvise(c, sizeof *c, MADV_DONTDUMP) < 0 ||
+        madvise(c, sizeof *c, MADV_DONTFORK) < 0)
+        return error_system(err, "cannot allocate memory for the credentials");
+    (void)!mlock(c, sizeof *c);
+    s->credentials = c;
+    return role_take_credentials(o, c, err);
+}
+
+static int open_origin(struct service *s, const struct role_options *o, struct error *err)
+{
+    struct s3_options s3;
+    if (o->origin == NULL)
+        return 0;
+    if (role_parse_origin(o, &s3, err) < 0 || role_admit_courier(s->data_fd, err) < 0)
+        return -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s->control) < 0)
+        return error_system(err, "cannot make the courier's socket");
+    CLEANUP_FREE char *address = courier_address(&s3);
+    store_use_origin(s->store, s->control[0], address);
+    return 0;
+}
+
 static int raise_file_limit(struct error *err)
 {
     struct rlimit files;
@@ -103,6 +139,8 @@ static int open_service(struct service *s, const struct role_options *o, struct 
     gid_t gid;
     if (role_find_user(o->user, &uid, &gid, err) < 0 || raise_file_limit(err) < 0)
         return -1;
+    if (o->origin != NULL && keep_credentials(s, o, err) < 0)
+        return -1;
     s->data_fd = role_open_data(o->data_dir, uid, gid, &s->lock_fd, err);
     if (s->data_fd < 0)
         return -1;
@@ -117,6 +155,8 @@ static int open_service(struct service *s, const struct role_options *o, struct 
     s->store = store_open(s->data_fd, err);
     if (s->store == NULL)
         return error_prefix(err, "%s", o->data_dir);
+    if (open_origin(s, o, err) < 0)
+        return -1;
     struct stat about;
     bool has_runtimes = stat(o->runtimes_dir, &about) == 0 && S_ISDIR(about.st_mode);
     if (!has_runtimes)
@@ -142,6 +182,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
         .environments = o->concurrency + SPARE_ENVIRONMENTS,
         .drain_seconds = o->drain_seconds,
         .template_budget = o->template_budget,
+        .courier = {o->origin != NULL ? argv : NULL, s->control[1], s->credentials},
         .sandbox_uid = ROLE_SANDBOX_UID,
         .sandbox_gid = ROLE_SANDBOX_UID,
     };
@@ -164,6 +205,7 @@ int role_run_warden(const struct role_options *o, char **argv)
         .code_fd = -1,
         .warden_end = -1,
         .quick_moves_fd = -1,
+        .control = {-1, -1},
         .front_end = -1};
     struct error err = {0};
     log_open("thawd", o->log_level);

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 struct sandbox_host;
+struct sigv4_credentials;
 struct store;
 
 struct warden_options {
@@ -21,6 +22,11 @@ struct warden_options {
     uint32_t environments;    /* that may exist at once */
     uint32_t drain_seconds;   /* what the front may take after SIGTERM, before it is killed */
     uint64_t template_budget; /* bytes; 0: half of the machine's memory */
+    struct {
+        char **argv;     /* NULL: there is no origin */
+        int control_end; /* the courier's end of the control socket */
+        const struct sigv4_credentials *credentials;
+    } courier;
     uid_t sandbox_uid;
     gid_t sandbox_gid;
 };

@@ -88,7 +88,7 @@ struct env {
 
 /* A template process, or one that is to be. Users are the environments that wait for it or are being cloned.
  */
-enum template_state { TEMPLATE_WAITS_FOR_BLANK = 1, TEMPLATE_BUILDING, TEMPLATE_PARKED };
+enum template_state { TEMPLATE_WAITS_FOR_BLANK = 1, TEMPLATE_BRINGING, TEMPLATE_BUILDING, TEMPLATE_PARKED };
 
 struct template_entry {
     TAILQ_ENTRY(template_entry) entry; /* the newest first */
@@ -96,6 +96,7 @@ struct template_entry {
     enum template_state state;
     char snapshot_id[WIRE_ID_HEX + 1], code_id[WIRE_CODE_HEX + 1];
     uint32_t memory_mb, tmp_mb;
+    bool brought;               /* from the origin, once */
     bool dropping, report_drop; /* no new users; goes when the last one is served; and the front is told */
     uint32_t users, cloning;
     struct budget_item *item; /* what it counts as; NULL when it is dropping, as it then counts no more */
@@ -143,11 +144,20 @@ struct pool {
     struct loop_timer *refill_timer, *shrink_timer;
 };
 
+struct courier_keeping {
+    pid_t pid; /* 0: there is none at the moment */
+    int pidfd;
+    struct loop_watch *watch;
+    struct loop_timer *restart_timer;
+    uint64_t started_ns, restart_ms;
+};
+
 struct warden {
     const struct warden_options *options;
     char (*kept)[WIRE_ID_HEX + 1]; /* snapshots that belong to a version; freed by the sweep */
     size_t kept_count, kept_capacity;
     bool swept;
+    struct courier_keeping courier;
     struct loop *loop;
     struct loop_watch *wire_watch, *front_watch, *signal_watch;
     struct loop_timer *tick_timer, *drain_timer;
@@ -218,12 +228,22 @@ bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is
 void template_tell_status(struct warden *w, uint64_t request_id);
 void template_free_all(struct warden *w, uint64_t deadline_ns);
 
+/* The template cannot be built (`why`), or not yet been tried to be (NULL): true when its snapshot's files are being brought from the
+ * origin, after which it is tried again. */
+bool template_bring(struct template_entry *t, const struct error *why);
+void template_failed(struct template_entry *t, const struct error *why);
+
 /* warden_pool.c: blank sandboxes. */
 /* False: none now; env_advance_waiting is called when there is. */
 bool pool_take(struct warden *w, struct blank_kit *kit);
 void blank_kit_free(struct warden *w, struct blank_kit *kit); /* whatever is left of it */
 void pool_open(struct warden *w);
 void pool_close(struct warden *w);
+
+/* warden_courier.c: the process that talks to the origin. */
+void courier_begin(struct warden *w); /* nothing, without an origin */
+bool courier_has_pid(const struct warden *w, pid_t pid);
+void courier_end(struct warden *w);
 
 /* warden_worker.c: a child process that does one long job. */
 struct worker_result {

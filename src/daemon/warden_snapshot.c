@@ -153,15 +153,22 @@ void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request)
     start_freezes(w);
 }
 
+/* Then a deletion takes as long as the network does, and is finished at the next start if need be. */
+static bool uses_origin(const struct warden *w)
+{
+    return store_origin_control(w->options->store) >= 0;
+}
+
 struct delete_job {
     struct store *store;
+    bool here_only;
     char snapshot_id[WIRE_ID_HEX + 1];
 };
 
 static void delete_body(void *context, struct worker_result *result)
 {
     struct delete_job *job = context;
-    (void)!store_delete(job->store, job->snapshot_id, &result->error);
+    (void)!(job->here_only ? store_delete_here : store_delete)(job->store, job->snapshot_id, &result->error);
 }
 
 static void delete_ended(struct warden *w, void *context, const struct worker_result *result)
@@ -174,19 +181,47 @@ static void delete_ended(struct warden *w, void *context, const struct worker_re
     store_collect_later(w);
 }
 
-void snapshot_delete(struct warden *w, const char *snapshot_id)
+static void remove_snapshot(struct warden *w, const char *snapshot_id, bool here_only)
 {
     struct error err = {0};
     struct delete_job *job = xcalloc(1, sizeof *job);
     const struct worker_job work = {
-        .body = delete_body, .done = delete_ended, .context = job, .finish = true};
+        .body = delete_body, .done = delete_ended, .context = job, .finish = !uses_origin(w)};
     job->store = w->options->store;
+    job->here_only = here_only;
     memcpy(job->snapshot_id, snapshot_id, sizeof job->snapshot_id);
     template_drop(w, snapshot_id, false);
     if (worker_start(w, &work, &err) == 0)
         return;
     log_warning("cannot delete snapshot %s: %s", snapshot_id, err.text);
     free(job);
+}
+
+void snapshot_delete(struct warden *w, const char *snapshot_id)
+{
+    remove_snapshot(w, snapshot_id, false);
+}
+
+static void removals_body(void *context, struct worker_result *result)
+{
+    (void)!store_finish_removals(context, &result->error);
+}
+
+static void removals_ended(struct warden *w, void *context, const struct worker_result *result)
+{
+    (void)w, (void)context;
+    if (result->error.kind != ERROR_NONE)
+        log_warning("%s", result->error.text);
+}
+
+/* Deletions that the origin does not know of yet. */
+static void finish_removals(struct warden *w)
+{
+    struct error err = {0};
+    const struct worker_job work = {
+        .body = removals_body, .done = removals_ended, .context = w->options->store};
+    if (uses_origin(w) && worker_start(w, &work, &err) < 0)
+        log_warning("%s", err.text);
 }
 
 int snapshot_keep(struct warden *w, const char *snapshot_id, struct error *err)
@@ -223,10 +258,11 @@ void snapshot_sweep(struct warden *w)
         if (is_kept(w, entries[i].id))
             continue;
         log_info("snapshot %s belongs to no version and is removed", entries[i].id);
-        snapshot_delete(w, entries[i].id);
+        remove_snapshot(w, entries[i].id, true); /* the origin's may be another machine's */
     }
     free(steal_pointer(w->kept));
     store_collect_later(w); /* of publishes that a crash cut off */
+    finish_removals(w);
 }
 
 struct inspect_job {
@@ -249,7 +285,8 @@ static int inspect(const struct inspect_job *job, struct error *err)
     CLEANUP_BUFFER struct buffer manifest = {0};
     CLEANUP_BUFFER struct buffer text = {0};
     struct image image = {0};
-    struct store_reader *reader = store_reader_open(job->store, job->request.snapshot_id, &manifest, err);
+    struct store_reader *reader =
+        store_reader_open_or_bring(job->store, job->request.snapshot_id, &manifest, err);
     if (reader == NULL)
         return -1;
     store_reader_close(reader);

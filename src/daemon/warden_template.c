@@ -246,7 +246,7 @@ static struct env *find_user(struct warden *w, const struct template_entry *t)
 
 /* It could not be built, or died. Those that only wait for one that once worked get another. The caller
  * counts as a user, so that it is not freed under our hands. */
-static void template_failed(struct template_entry *t, const struct error *why)
+void template_failed(struct template_entry *t, const struct error *why)
 {
     struct warden *w = t->warden;
     bool worked = t->state == TEMPLATE_PARKED;
@@ -300,13 +300,15 @@ void template_build_waiting(struct warden *w)
 {
     struct template_entry *t;
     while ((t = next_to_build(w)) != NULL) {
+        if (template_bring(t, NULL))
+            continue;
         if (!pool_take(w, &t->kit))
             return;
         struct error err = {0};
         t->users++;
         t->state = TEMPLATE_BUILDING;
         w->building++;
-        if (build(t, &err) < 0)
+        if (build(t, &err) < 0 && !template_bring(t, &err))
             template_failed(t, &err);
         template_release(&t);
     }

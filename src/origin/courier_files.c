@@ -59,8 +59,7 @@ int courier_place_file(struct job *job, struct error *err)
         job->tmp_name[0] = '\0';
         return 0;
     }
-    /* Somebody was quicker; or a damaged one is not ours to replace, and whoever found it will remove it; or the folder
-     * is full or gone, which is no reason to withhold what came. */
+    /* Somebody was quicker; or the disk is full, which is no reason to withhold what came. */
     courier_drop_file(job);
     return 0;
 }

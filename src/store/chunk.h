@@ -45,3 +45,6 @@ MUST_CHECK int chunk_open(struct chunk_tools *tools, const struct chunk_id *id, 
 /* Read the file `path` below `dir_fd` and open it, as above. ERROR_NOT_FOUND when it is missing. */
 MUST_CHECK int chunk_read_file(struct chunk_tools *tools, const struct chunk_id *id, int dir_fd,
     const char *path, void *out, size_t plain_len, struct error *err);
+/* The same of an open file, from its start on. */
+MUST_CHECK int chunk_read_fd(struct chunk_tools *tools, const struct chunk_id *id, int fd, void *out,
+    size_t plain_len, struct error *err);

@@ -9,6 +9,7 @@
  *   ..  the pages, compressed as one */
 #include "base/fd.h"
 #include "store/private.h"
+#include "store/remote.h"
 #include "store/sealed_file.h"
 
 #include <errno.h>
@@ -211,6 +212,9 @@ int store_hot_write(struct store *s, struct store_reader *r, const struct store_
     if (result < 0 && w.file.fd >= 0)
         unlinkat(s->tmp_fd, tmp_name, 0);
     hot_writer_free(&w);
+    /* Where it does not get there, others record one of their own. */
+    if (result == 0)
+        (void)!remote_push_hot(s, r->id, r->dir_fd, NULL);
     return result < 0 ? error_prefix(err, "snapshot %s: hot", r->id) : 0;
 }
 

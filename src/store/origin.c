@@ -92,6 +92,13 @@ int origin_fd(const struct origin *o)
     return o->poll_fd;
 }
 
+void origin_fds(const struct origin *o, int out[ORIGIN_FDS])
+{
+    out[0] = o->poll_fd;
+    out[1] = o->timer_fd;
+    out[2] = o->wake_fd;
+}
+
 size_t origin_in_flight(const struct origin *o)
 {
     return o->in_flight;

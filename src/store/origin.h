@@ -27,6 +27,10 @@
 #define ORIGIN_OBJECT_BYTES_MAX (8ull << 30) /* the largest file */
 #define ORIGIN_SILENCE_MS 120000             /* without a word from the courier, all requests fail */
 
+#define ORIGIN_CONFIRMED_S \
+    (12 * 3600) /* a chunk that it had so lately needs not to be stored anew for a publish */
+#define ORIGIN_GRACE_S (24 * 3600) /* a collection removes nothing from it that was stored more lately */
+
 enum origin_verb {
     ORIGIN_FETCH = 1,
     ORIGIN_STORE,  /* overwrites, unless ORIGIN_IF_ABSENT */
@@ -75,9 +79,13 @@ struct origin_reply {
 struct origin;
 
 /* A connection to the courier, made at the first request. `control_fd` (not kept open by this, and not closed) is the clients'
- * end of the control socket that the warden holds; children inherit it. Of use in the process that made it only: a child makes
- * its own. */
+ * end of the control socket that the warden holds; children inherit it. For one process: the one that made it, or one child of it,
+ * when nothing was asked before the fork. Beyond its making it needs of the kernel: socketpair, sendmsg, recvmsg, epoll_ctl,
+ * timerfd_settime, poll, read, write, close, and memory from malloc. */
 struct origin *origin_new(int control_fd);
+#define ORIGIN_FDS 3
+void origin_fds(const struct origin *origin,
+    int out[ORIGIN_FDS]);                /* what a process that closes all others keeps, beside control_fd */
 void origin_free(struct origin *origin); /* NULL is fine; the replies of what is under way are lost */
 
 /* Send a request. ERROR_BUSY: ORIGIN_IN_FLIGHT_MAX are under way; ERROR_INVALID: not a name. Never blocks. */
@@ -102,6 +110,6 @@ typedef int origin_each(void *context, const struct origin_entry *entry, struct 
 MUST_CHECK int origin_list(
     struct origin *origin, const char *prefix, origin_each *each, void *context, struct error *err);
 
-/* A name that may be asked for: parts of [a-z0-9._-] that do not begin with a dot, with '/' between them, at most
+/* A name that may be asked for: parts of [A-Za-z0-9._-] that do not begin with a dot, with '/' between them, at most
  * ORIGIN_NAME_MAX bytes. */
 bool origin_name_is_valid(const char *name);

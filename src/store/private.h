@@ -3,6 +3,7 @@
 
 #include "store/chunk.h"
 #include "store/keyring.h"
+#include "store/origin_mark.h"
 #include "store/recipe.h"
 #include "store/store.h"
 
@@ -20,10 +21,14 @@ struct store {
     int domains_fd;          /* 0700 */
     int tmp_fd;              /* 0700 */
     struct keyring *keyring; /* NULL once it was forgotten */
+    int origin_control_fd;   /* not ours; -1: there is no origin */
+    uint8_t origin_id[ORIGIN_MARK_ID_BYTES];
+    struct origin *origin; /* of the process origin_pid */
+    pid_t origin_pid;
 };
 
 struct store_reader {
-    struct store *store; /* not used once the reader is open, but for the names of what is not */
+    struct store *store; /* once the reader is open, used for what comes from the origin only */
     char id[STORE_ID_HEX + 1];
     uint8_t raw_id[SEAL_ID_BYTES], data_key[SEAL_KEY_BYTES];
     int dir_fd, store_fd;

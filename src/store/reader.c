@@ -165,11 +165,24 @@ int store_reader_read_chunk(struct store_reader *r, size_t chunk, void *out, str
     return error_prefix(err, "snapshot %s: %s", r->id, name);
 }
 
+static int read_or_bring(struct store_reader *r, size_t chunk, void *out, struct error *err)
+{
+    struct error why = {0};
+    if (store_reader_read_chunk(r, chunk, out, &why) == 0)
+        return 0;
+    bool is_damaged = why.kind == ERROR_CORRUPT;
+    if ((is_damaged || why.kind == ERROR_NOT_FOUND) && r->store->origin_control_fd >= 0)
+        return store_reader_bring_chunk(r, chunk, is_damaged, out, err);
+    if (err != NULL)
+        *err = why;
+    return -1;
+}
+
 int store_reader_stream(struct store_reader *r, int out_fd, struct error *err)
 {
     CLEANUP_FREE uint8_t *plain = xcalloc(1, CHUNK_PLAIN_MAX);
     for (size_t i = 0; i < r->recipe.count; i++) {
-        if (store_reader_read_chunk(r, i, plain, err) < 0) {
+        if (read_or_bring(r, i, plain, err) < 0) {
             if (err != NULL && err->kind == ERROR_NOT_FOUND)
                 err->kind = ERROR_CORRUPT; /* the snapshot is there, but not whole */
             return -1;

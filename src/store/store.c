@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "store/keyring_rotate.h"
 #include "store/private.h"
+#include "store/remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,7 +81,12 @@ static int open_store(struct store *s, int data_dir_fd, struct error *err)
 struct store *store_open(int data_dir_fd, struct error *err)
 {
     struct store *s = xcalloc(1, sizeof *s);
-    *s = (struct store){.store_fd = -1, .snapshots_fd = -1, .chunks_fd = -1, .domains_fd = -1, .tmp_fd = -1};
+    *s = (struct store){.store_fd = -1,
+        .snapshots_fd = -1,
+        .chunks_fd = -1,
+        .domains_fd = -1,
+        .tmp_fd = -1,
+        .origin_control_fd = -1};
     if (open_store(s, data_dir_fd, err) == 0)
         return s;
     store_close(s);
@@ -97,6 +103,8 @@ void store_close(struct store *s)
     if (s == NULL)
         return;
     store_forget_master(s);
+    if (s->origin_pid == getpid())
+        origin_free(s->origin);
     fd_close(&s->tmp_fd);
     fd_close(&s->domains_fd);
     fd_close(&s->chunks_fd);
@@ -107,7 +115,7 @@ void store_close(struct store *s)
 
 /* The key goes first, so that nothing that is left of the snapshot can be read; then the rename makes it vanish as a whole. If
  * we die in between, the next store_open removes the rest. */
-int store_delete(struct store *s, const char *id, struct error *err)
+int store_delete_here(struct store *s, const char *id, struct error *err)
 {
     uint8_t raw[SEAL_ID_BYTES];
     if (store_parse_id(id, raw, err) < 0)
@@ -132,6 +140,20 @@ int store_delete(struct store *s, const char *id, struct error *err)
     if (fsync(s->snapshots_fd) < 0)
         return error_system(err, "cannot make the deletion of snapshot %s durable", id);
     return 0;
+}
+
+int store_delete(struct store *s, const char *id, struct error *err)
+{
+    struct error here = {0};
+    if (s->origin_control_fd < 0)
+        return store_delete_here(s, id, err);
+    if (remote_note_removal(s, id, err) < 0)
+        return -1;
+    if (store_delete_here(s, id, &here) < 0 && here.kind != ERROR_NOT_FOUND) {
+        *err = here;
+        return -1;
+    }
+    return remote_remove_snapshot(s, id, err);
 }
 
 void store_discard_unfinished(struct store *s, const char *id)

@@ -48,6 +48,18 @@ void store_close(struct store *store); /* NULL is fine; wipes the key */
 /* Wipes the master key from this process: readers that are open go on, but no snapshot can be opened or begun any more. */
 void store_forget_master(struct store *store);
 
+/* ---- the origin ---- */
+
+/* From now on, snapshots go to the origin too when they are published and deleted, and come from there when they are not here.
+ * `control_fd` (not kept open, not closed) is what origin_new takes; `address` names the origin: what is known of one means
+ * nothing to another. */
+void store_use_origin(struct store *store, int control_fd, const char *address);
+int store_origin_control(const struct store *store); /* -1: there is no origin */
+bool store_has(const struct store *store, const char *id); /* in the local folder */
+/* Bring a snapshot's own files here from the origin, in place of those that are here. Waits for the network: for workers.
+ * ERROR_NOT_FOUND: it is not there either. */
+MUST_CHECK int store_bring(struct store *store, const char *id, struct error *err);
+
 /* ---- writing ---- */
 
 struct store_written {
@@ -79,6 +91,9 @@ void store_writer_abort(struct store_writer *writer); /* NULL is fine; removes w
  * independently, and without the store's master key. */
 MUST_CHECK struct store_reader *store_reader_open(
     struct store *store, const char *id, struct buffer *manifest, struct error *err);
+/* The same; what is not here, or is damaged, is brought from the origin first. For workers, too. */
+MUST_CHECK struct store_reader *store_reader_open_or_bring(
+    struct store *store, const char *id, struct buffer *manifest, struct error *err);
 void store_reader_close(struct store_reader *reader); /* NULL is fine; wipes its keys */
 const char *store_reader_id(const struct store_reader *reader);
 
@@ -99,7 +114,10 @@ const char *store_reader_chunk_name(struct store_reader *reader, size_t chunk);
  * openat, fstat, read and close, and no memory. */
 MUST_CHECK int store_reader_read_chunk(
     struct store_reader *reader, size_t chunk, void *out, struct error *err);
-/* Write the whole page stream to `out_fd`, in order. */
+/* Bring a chunk from the origin, into `out` and the local folder. For workers. ERROR_CORRUPT: what the origin has is damaged. */
+MUST_CHECK int store_reader_bring_chunk(
+    struct store_reader *reader, size_t chunk, bool damaged, void *out, struct error *err);
+/* Write the whole page stream to `out_fd`, in order. Brings what is not here, or is damaged. */
 MUST_CHECK int store_reader_stream(struct store_reader *reader, int out_fd, struct error *err);
 
 /* ---- the hot set ---- */
@@ -134,8 +152,12 @@ void store_hot_close(struct store_hot *hot);           /* NULL is fine */
 
 /* ---- housekeeping ---- */
 
-/* Remove a snapshot: unreadable at once, as its key goes first. Its chunks stay for the collection. ERROR_NOT_FOUND. */
+/* Remove a snapshot: unreadable at once, as its key goes first. Its chunks stay for the collection. ERROR_NOT_FOUND. With an origin
+ * it is removed there, too (for workers): what does not succeed is noted, and done by store_finish_removals. */
 MUST_CHECK int store_delete(struct store *store, const char *id, struct error *err);
+/* In the local folder only: what the origin has may be another machine's. */
+MUST_CHECK int store_delete_here(struct store *store, const char *id, struct error *err);
+MUST_CHECK int store_finish_removals(struct store *store, struct error *err);
 /* Remove what the writer of `id` left when its process died (a later store_open would do it, too). */
 void store_discard_unfinished(struct store *store, const char *id);
 /* Remove the file of a chunk that was found damaged. */

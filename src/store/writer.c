@@ -2,6 +2,7 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "store/private.h"
+#include "store/remote.h"
 #include "store/sealed_file.h"
 #include "store/sealing.h"
 
@@ -40,6 +41,8 @@ static int begin_sealing(struct store_writer *w, const char *domain, struct erro
 {
     struct store *s = w->store;
     uint8_t salt[SEAL_KEY_BYTES];
+    if (remote_share_domain(s, domain, err) < 0)
+        return -1;
     if (keyring_domain_salt(s->keyring, s->domains_fd, domain, salt, err) < 0)
         return -1;
     w->sealing = sealing_new(s->store_fd, w->dir_fd, salt, err);
@@ -217,6 +220,8 @@ static int writer_commit(struct store_writer *w, const void *manifest, size_t ma
     if (fault_fails("publish.chunks_sync") || syncfs(w->dir_fd) < 0)
         return error_system(err, "cannot make its chunks durable");
     fault_point("publish.chunks_synced");
+    if (remote_push_chunks(s, &w->recipe, err) < 0 || remote_push_snapshot(s, w->id, w->dir_fd, err) < 0)
+        return -1;
     if (fault_fails("publish.rename") || renameat(s->snapshots_fd, w->tmp_name, s->snapshots_fd, w->id) < 0)
         return error_system(err, "cannot put it in its place");
     fault_point("publish.renamed");

@@ -1,0 +1,352 @@
+/* A publish, a deletion, and a trust domain's salt, as the origin sees them. */
+#include "store/remote.h"
+
+#include "base/fault.h"
+#include "base/fd.h"
+#include "store/origin_mark.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DOMAIN_TRIES 3
+#define REMOVALS "removals"
+#define REMOVAL_BYTES (sizeof REMOVALS + 1 + STORE_ID_HEX)
+
+void store_use_origin(struct store *s, int control_fd, const char *address)
+{
+    s->origin_control_fd = control_fd;
+    origin_mark_id(s->origin_id, address);
+}
+
+int store_origin_control(const struct store *s)
+{
+    return s->origin_control_fd;
+}
+
+/* A child that inherited its parent's connection makes its own. */
+struct origin *remote_origin(struct store *s)
+{
+    if (s->origin_control_fd < 0)
+        return NULL;
+    if (s->origin == NULL || s->origin_pid != getpid()) {
+        s->origin = origin_new(s->origin_control_fd);
+        s->origin_pid = getpid();
+    }
+    return s->origin;
+}
+
+/* ---- chunks ---- */
+
+/* One chunk on its way: is it there? else it is stored. */
+struct sending {
+    struct push *push;
+    char name[STORE_CHUNK_NAME_BYTES];
+    int fd;
+    uint64_t bytes;
+    bool is_storing;
+};
+
+struct push {
+    struct store *store;
+    struct origin *origin;
+    uint64_t now_s;
+    struct error error; /* the first one */
+};
+
+static void note_failure(struct push *p, const struct error *err)
+{
+    if (p->error.kind == ERROR_NONE)
+        p->error = *err;
+}
+
+static void end_sending(struct sending *s)
+{
+    fd_close(&s->fd);
+    free(s);
+}
+
+static void begin(struct sending *s, enum origin_verb verb)
+{
+    struct error err = {0};
+    const struct origin_request request = {.verb = verb, .name = s->name, .fd = s->fd, .context = s};
+    s->is_storing = verb == ORIGIN_STORE;
+    if (origin_begin(s->push->origin, &request, &err) == 0)
+        return;
+    note_failure(s->push, &err);
+    end_sending(s);
+}
+
+static void confirm(struct sending *s, uint64_t at_s)
+{
+    struct origin_mark mark = {.at_s = at_s};
+    memcpy(mark.origin_id, s->push->store->origin_id, sizeof mark.origin_id);
+    origin_mark_set(s->fd, &mark);
+    end_sending(s);
+}
+
+static bool is_recent(const struct push *p, uint64_t at_s)
+{
+    return at_s + ORIGIN_CONFIRMED_S > p->now_s;
+}
+
+static void handle_reply(struct push *p, const struct origin_reply *reply)
+{
+    struct sending *s = reply->context;
+    bool is_there = reply->error.kind == ERROR_NONE;
+    if (!is_there && reply->error.kind != ERROR_NOT_FOUND)
+        note_failure(p, &reply->error);
+    if (p->error.kind != ERROR_NONE)
+        end_sending(s);
+    else if (s->is_storing)
+        confirm(s, p->now_s);
+    else if (is_there && reply->bytes == s->bytes && is_recent(p, reply->modified_s))
+        confirm(s, reply->modified_s);
+    else
+        begin(s, ORIGIN_STORE);
+}
+
+/* Until at most `most` are under way. */
+static int take_replies(struct push *p, size_t most, struct error *err)
+{
+    while (origin_in_flight(p->origin) > most) {
+        struct origin_reply reply;
+        if (origin_wait(p->origin, &reply, err) < 0)
+            return -1;
+        handle_reply(p, &reply);
+    }
+    return 0;
+}
+
+/* NULL: the origin is known to have it (or there is an error in `p`). */
+static struct sending *open_chunk(struct push *p, const struct recipe_chunk *chunk)
+{
+    struct stat about;
+    struct error err;
+    struct sending *s = xcalloc(1, sizeof *s);
+    s->push = p;
+    folder_chunk_name(s->name, chunk->id.name);
+    s->fd = openat(p->store->store_fd, s->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (s->fd < 0 || fstat(s->fd, &about) < 0) {
+        error_system(&err, "cannot open %s", s->name);
+        note_failure(p, &err);
+    } else if (!is_recent(p, origin_mark_get(s->fd, p->store->origin_id))) {
+        s->bytes = (uint64_t)about.st_size;
+        return s;
+    }
+    end_sending(s);
+    return NULL;
+}
+
+int remote_push_chunks(struct store *store, const struct recipe *recipe, struct error *err)
+{
+    struct push p = {.store = store, .origin = remote_origin(store), .now_s = (uint64_t)time(NULL)};
+    if (p.origin == NULL)
+        return 0;
+    fault_point("publish.origin_chunks");
+    for (size_t i = 0; i < recipe->count && p.error.kind == ERROR_NONE; i++) {
+        struct sending *s = open_chunk(&p, &recipe->chunks[i]);
+        if (s == NULL)
+            continue;
+        if (take_replies(&p, ORIGIN_IN_FLIGHT_MAX - 1, err) < 0)
+            return -1;
+        begin(s, ORIGIN_LOOK);
+    }
+    if (take_replies(&p, 0, err) < 0)
+        return -1;
+    if (p.error.kind == ERROR_NONE)
+        return 0;
+    *err = p.error;
+    return error_prefix(err, "cannot store it in the origin");
+}
+
+/* ---- a snapshot's own files ---- */
+
+static int push_file(struct store *s, const char *id, int dir_fd, const char *file, struct error *err)
+{
+    char name[ORIGIN_NAME_MAX + 1];
+    snprintf(name, sizeof name, "snapshots/%s/%s", id, file);
+    CLEANUP_FD int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return error_system(err, "cannot open %s", name);
+    return origin_store(remote_origin(s), name, 0, fd, err);
+}
+
+int remote_push_snapshot(struct store *s, const char *id, int dir_fd, struct error *err)
+{
+    struct error ignored;
+    if (remote_origin(s) == NULL)
+        return 0;
+    fault_point("publish.origin_key");
+    if (push_file(s, id, dir_fd, "key", err) == 0 && push_file(s, id, dir_fd, "manifest", err) == 0) {
+        fault_point("publish.origin_stored");
+        return 0;
+    }
+    (void)!remote_remove_snapshot(s, id, &ignored);
+    return error_prefix(err, "cannot store it in the origin");
+}
+
+int remote_push_hot(struct store *s, const char *id, int dir_fd, struct error *err)
+{
+    struct error ignored;
+    char name[ORIGIN_NAME_MAX + 1];
+    if (remote_origin(s) == NULL || push_file(s, id, dir_fd, "hot", err) == 0)
+        return 0;
+    snprintf(name, sizeof name, "snapshots/%s/hot", id);
+    (void)!origin_remove(remote_origin(s), name, &ignored);
+    return -1;
+}
+
+static int begin_removals(struct origin *o, const char *id, struct error *err)
+{
+    /* Without its key it is unreadable, whatever is left; without its manifest it is not there. */
+    static const char *const files[] = {"key", "manifest", "hot"};
+    for (size_t i = 0; i < countof(files); i++) {
+        char name[ORIGIN_NAME_MAX + 1];
+        snprintf(name, sizeof name, "snapshots/%s/%s", id, files[i]);
+        const struct origin_request request = {.verb = ORIGIN_REMOVE, .name = name, .fd = -1};
+        if (origin_begin(o, &request, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int remote_remove_snapshot(struct store *s, const char *id, struct error *err)
+{
+    char note[REMOVAL_BYTES];
+    struct origin *o = remote_origin(s);
+    struct error failure = {0};
+    if (o == NULL)
+        return 0;
+    if (begin_removals(o, id, err) < 0)
+        return -1;
+    while (origin_in_flight(o) > 0) {
+        struct origin_reply reply;
+        if (origin_wait(o, &reply, err) < 0)
+            return -1;
+        if (reply.error.kind != ERROR_NONE)
+            failure = reply.error;
+    }
+    if (failure.kind == ERROR_NONE) {
+        snprintf(note, sizeof note, REMOVALS "/%s", id);
+        unlinkat(s->store_fd, note, 0);
+        return 0;
+    }
+    if (err != NULL)
+        *err = failure;
+    return error_prefix(err, "snapshot %s is deleted here, but not yet in the origin", id);
+}
+
+int remote_note_removal(struct store *s, const char *id, struct error *err)
+{
+    char note[REMOVAL_BYTES];
+    uint8_t raw[SEAL_ID_BYTES];
+    if (store_parse_id(id, raw, err) < 0)
+        return -1;
+    if (mkdirat(s->store_fd, REMOVALS, 0700) < 0 && errno != EEXIST)
+        return error_system(err, "cannot make the folder " REMOVALS);
+    snprintf(note, sizeof note, REMOVALS "/%s", id);
+    CLEANUP_FD int fd = openat(s->store_fd, note, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    CLEANUP_FD int folder = openat(s->store_fd, REMOVALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || folder < 0 || fsync(folder) < 0)
+        return error_system(err, "cannot note the removal of snapshot %s", id);
+    return 0;
+}
+
+struct removals {
+    struct store *store;
+    struct error error;
+    bool failed;
+};
+
+static bool finish_removal(void *context, int folder_fd, const char *name)
+{
+    struct removals *r = context;
+    uint8_t raw[SEAL_ID_BYTES];
+    (void)folder_fd;
+    if (hex_decode(raw, sizeof raw, name))
+        r->failed = remote_remove_snapshot(r->store, name, &r->error) < 0;
+    return !r->failed;
+}
+
+int store_finish_removals(struct store *s, struct error *err)
+{
+    struct removals r = {.store = s};
+    CLEANUP_FD int fd = openat(s->store_fd, REMOVALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+        return 0;
+    if (fd < 0)
+        return error_system(err, "cannot open the folder " REMOVALS);
+    if (folder_list(fd, finish_removal, &r, err) < 0)
+        return -1;
+    if (r.failed)
+        *err = r.error;
+    return r.failed ? -1 : 0;
+}
+
+/* ---- domains ---- */
+
+static int read_small(int fd, uint8_t out[KEYRING_FILE_BYTES + 1])
+{
+    ssize_t n = pread(fd, out, KEYRING_FILE_BYTES + 1, 0);
+    return n == KEYRING_FILE_BYTES ? 0 : -1;
+}
+
+/* Put the origin's in the place of ours, unless they are the same. One that our master key did not wrap is not taken: the salt
+ * is then read from it, refused, and the publish says why. */
+static int adopt(struct store *s, const char *domain, int fd, struct error *err)
+{
+    uint8_t theirs[KEYRING_FILE_BYTES + 1], ours[KEYRING_FILE_BYTES + 1], salt[SEAL_KEY_BYTES];
+    if (read_small(fd, theirs) < 0)
+        return error_set(err, ERROR_CORRUPT, "the origin's file of trust domain %s is damaged", domain);
+    CLEANUP_FD int mine = openat(s->domains_fd, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (mine >= 0 && read_small(mine, ours) == 0 && memcmp(ours, theirs, KEYRING_FILE_BYTES) == 0)
+        return 0;
+    int result =
+        keyring_unwrap(s->keyring, KEYRING_DOMAIN, domain, theirs, KEYRING_FILE_BYTES, salt, NULL, err);
+    memset(salt, 0, sizeof salt);
+    if (result < 0)
+        return error_prefix(err, "the origin's file of trust domain %s", domain);
+    return file_write_atomic(s->domains_fd, domain, theirs, KEYRING_FILE_BYTES, 0600, err);
+}
+
+/* Ours, where the origin has none. ERROR_CONFLICT: now it has one. */
+static int offer(struct store *s, const char *domain, const char *name, struct error *err)
+{
+    uint8_t salt[SEAL_KEY_BYTES];
+    if (keyring_domain_salt(s->keyring, s->domains_fd, domain, salt, err) < 0)
+        return -1;
+    memset(salt, 0, sizeof salt);
+    CLEANUP_FD int fd = openat(s->domains_fd, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return error_system(err, "cannot open the file of trust domain %s", domain);
+    return origin_store(remote_origin(s), name, ORIGIN_IF_ABSENT, fd, err);
+}
+
+int remote_share_domain(struct store *s, const char *domain, struct error *err)
+{
+    char name[ORIGIN_NAME_MAX + 1];
+    struct origin *o = remote_origin(s);
+    if (o == NULL)
+        return 0;
+    if (keyring_check_domain(domain, err) < 0)
+        return -1;
+    snprintf(name, sizeof name, "domains/%s", domain);
+    for (int i = 0; i < DOMAIN_TRIES; i++) {
+        struct error why = {0};
+        CLEANUP_FD int fd = -1;
+        if (origin_fetch(o, name, 0, &fd, &why) == 0)
+            return adopt(s, domain, fd, err);
+        if (why.kind == ERROR_NOT_FOUND && offer(s, domain, name, &why) == 0)
+            continue; /* and see whose it is: where the store knows no "if absent", somebody else's may have come after ours */
+        *err = why;
+        if (why.kind != ERROR_CONFLICT)
+            return error_prefix(err, "trust domain %s", domain);
+    }
+    return error_set(err, ERROR_BUSY, "trust domain %s comes and goes in the origin", domain);
+}

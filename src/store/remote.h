@@ -1,0 +1,27 @@
+/* What of a snapshot goes to the origin and comes from it. Private to the store.
+ *
+ * Invariants:
+ *   1. A snapshot's manifest goes to the origin last: when it is there, so are its key and all of its chunks.
+ *   2. A chunk is relied upon there when its mark is younger than ORIGIN_CONFIRMED_S, or when the origin says that it has stored it
+ *      in that time. A collection removes nothing there that is younger than ORIGIN_GRACE_S, so what is relied upon stays until
+ *      the manifest is there that names it. */
+#pragma once
+
+#include "store/origin.h"
+#include "store/private.h"
+
+/* This process's connection; NULL: there is no origin. */
+struct origin *remote_origin(struct store *store);
+
+/* Store the chunks of a recipe there that it may not have, read from the local folder. */
+MUST_CHECK int remote_push_chunks(struct store *store, const struct recipe *recipe, struct error *err);
+/* Then key and manifest from the folder `dir_fd`. When it fails, nothing of the snapshot is left there, as far as can be seen. */
+MUST_CHECK int remote_push_snapshot(struct store *store, const char *id, int dir_fd, struct error *err);
+/* The hot set: not there is better than an old one, so what fails leaves none. */
+MUST_CHECK int remote_push_hot(struct store *store, const char *id, int dir_fd, struct error *err);
+/* Note, durably, that a snapshot is to be removed there: DATA/store/removals/ID. */
+MUST_CHECK int remote_note_removal(struct store *store, const char *id, struct error *err);
+/* Key, manifest and hot set, all at once; what is not there is fine. Then the note goes. */
+MUST_CHECK int remote_remove_snapshot(struct store *store, const char *id, struct error *err);
+/* The domain's salt that the origin has is everybody's: take it over, or give it ours. Before a salt is used for writing. */
+MUST_CHECK int remote_share_domain(struct store *store, const char *domain, struct error *err);

@@ -1,0 +1,252 @@
+"""A real S3 server for tests (s3rver, from npm: it checks every request's signature), and a proxy of ours before it that does
+what networks and servers do on bad days."""
+
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import boto3
+import botocore.config
+
+import harness
+
+S3RVER = "s3rver@3.7.1"
+FOLDER = harness.BUILD.parent / "build-s3" if harness.BUILD.parent != harness.ROOT else harness.BUILD / "s3"
+KEY, SECRET = "S3RVER", "S3RVER"  # the only account that it knows
+BUCKET = "snapshots"
+
+
+def install():
+    """Into the build directory, once: some ten seconds."""
+    program = FOLDER / "node_modules" / "s3rver" / "bin" / "s3rver.js"
+    if not program.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "install", "--prefix", str(FOLDER), "--no-audit", "--no-fund", "--ignore-scripts", "--silent", S3RVER],
+                       check=True, timeout=300, stdin=subprocess.DEVNULL)
+    return program
+
+
+class Server:
+    """s3rver on a free port, with one empty bucket."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="thaw-s3-")
+        self.port = harness.free_port()
+        self.log = open(pathlib.Path(self.folder) / "log", "wb")
+        program = install()
+        self.process = subprocess.Popen(
+            [shutil.which("node"), program, "-d", str(pathlib.Path(self.folder) / "data"), "-a", "127.0.0.1", "-p", str(self.port),
+             "--configure-bucket", BUCKET, "--no-vhost-buckets", "--silent"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        harness.BESIDE.append(self.process)
+        self.client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
+                                   aws_secret_access_key=SECRET,
+                                   config=botocore.config.Config(s3={"addressing_style": "path"}))
+        harness.wait_until(self.answers, "the S3 server to answer")
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self):
+        assert self.process.poll() is None, pathlib.Path(self.log.name).read_text()
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(self.endpoint, timeout=5)
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def keys(self, prefix=""):
+        """{key: size} of all objects."""
+        found = {}
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+            found.update({entry["Key"]: entry["Size"] for entry in page.get("Contents", [])})
+        return found
+
+    def get(self, key):
+        return self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def put(self, key, body):
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        harness.BESIDE.remove(self.process)
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Request:
+    """What the proxy knows of a request when it decides what to do with it."""
+
+    def __init__(self, method, path, number):
+        self.method, self.path, self.number = method, path, number
+
+
+class Proxy:
+    """Passes HTTP on to the server, one request after the other on each connection, through `fault`: called with each Request, it
+    returns what to do, by name, or None:
+
+      ("delay", s)        wait before it is passed on         ("stall",)        take it, and never answer
+      ("status", n)       answer so, without asking           ("reset",)        cut the connection
+      ("truncate",)       half of the answer's body, then cut ("wrong",)        the answer's body with bytes flipped
+      ("longer",)         a Content-Length beyond the body    ("shorter",)      one below it
+      ("slow", s)         the answer in pieces, over s seconds
+      ("wrong_request",)  the request's body with bytes flipped
+    """
+
+    def __init__(self, port):
+        self.server_port = port
+        self.fault = lambda request: None
+        self.requests = []  # (method, path) of all, in order of arrival
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        self.closed = False
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def count(self, method, part=""):
+        with self.lock:
+            return sum(1 for m, path in self.requests if m == method and part in path)
+
+    def forget(self):
+        with self.lock:
+            self.requests.clear()
+
+    def stop(self):
+        self.closed = True
+        self.listener.close()
+
+    def accept(self):
+        while not self.closed:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, client):
+        server = None
+        try:
+            source = client.makefile("rb")
+            server = socket.create_connection(("127.0.0.1", self.server_port))
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            answers = server.makefile("rb")
+            while self.one(client, source, server, answers):
+                pass
+        except (OSError, ValueError):
+            pass
+        finally:
+            client.close()
+            if server is not None:
+                server.close()
+
+    @staticmethod
+    def read_head(source):
+        """(first line, [(name, value)]), or None at the end."""
+        first = source.readline()
+        if not first:
+            return None
+        headers = []
+        while (line := source.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        return first, headers
+
+    @staticmethod
+    def write_head(first, headers):
+        return first + "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1") + b"\r\n"
+
+    @staticmethod
+    def value(headers, name):
+        return next((value for n, value in headers if n.lower() == name), None)
+
+    def read_body(self, source, headers, has_body=True):
+        if not has_body:
+            return b""
+        if (self.value(headers, "transfer-encoding") or "").lower() == "chunked":
+            body = b""
+            while (size := int(source.readline().split(b";")[0], 16)) > 0:
+                body += source.read(size)
+                source.readline()
+            source.readline()
+            headers[:] = [(n, v) for n, v in headers if n.lower() != "transfer-encoding"] + [("Content-Length", str(len(body)))]
+            return body
+        return source.read(int(self.value(headers, "content-length") or 0))
+
+    @staticmethod
+    def flip(body):
+        return body[:len(body) // 2] + bytes(b ^ 0x20 for b in body[len(body) // 2:len(body) // 2 + 8]) + body[len(body) // 2 + 8:]
+
+    def one(self, client, source, server, answers):
+        """One request and its answer; False ends the connection."""
+        head = self.read_head(source)
+        if head is None:
+            return False
+        first, headers = head
+        method, path = first.decode("latin-1").split(" ")[:2]
+        body = self.read_body(source, headers)
+        with self.lock:
+            self.requests.append((method, path))
+            number = len(self.requests)
+        what, *how = self.fault(Request(method, path, number)) or ("pass",)
+        if what == "delay":
+            time.sleep(how[0])
+        if what == "stall":
+            while not self.closed:
+                time.sleep(0.05)
+            return False
+        if what == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            return False
+        if what == "status":
+            client.sendall(f"HTTP/1.1 {how[0]} Fault\r\nContent-Length: 0\r\n\r\n".encode())
+            return True
+        if what == "wrong_request":
+            body = self.flip(body)
+        server.sendall(self.write_head(first, headers) + body)
+        first, headers = self.read_head(answers)
+        answer = self.read_body(answers, headers, method != "HEAD" and first.split()[1] not in (b"204", b"304"))
+        return self.give(client, what, how, first, headers, answer)
+
+    def give(self, client, what, how, first, headers, answer):
+        def with_length(n):
+            return [(k, v if k.lower() != "content-length" else str(n)) for k, v in headers]
+
+        if what == "wrong":
+            answer = self.flip(answer)
+        elif what == "longer":
+            headers = with_length(len(answer) + 100)
+        elif what == "shorter":
+            headers = with_length(len(answer) // 2)
+        client.sendall(self.write_head(first, headers))
+        if what == "truncate":
+            client.sendall(answer[:len(answer) // 2])
+            return False
+        if what == "slow":
+            for at in range(0, len(answer), max(len(answer) // 20, 1)):
+                client.sendall(answer[at:at + max(len(answer) // 20, 1)])
+                time.sleep(how[0] / 20)
+            return True
+        client.sendall(answer)
+        return what not in ("longer", "shorter")
+
+
+if __name__ == "__main__":
+    print(install())
+    sys.exit(0)
