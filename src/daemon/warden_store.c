@@ -104,7 +104,8 @@ static int run_verify(struct store_job *job, struct error *err)
 {
     const struct store_verify_callbacks callbacks = {say_damage, say_progress, job};
     struct store_verified v;
-    if (store_verify(job->warden->options->store, NULL, job->request.repair, &callbacks, &v, err) < 0)
+    struct store *store = job->warden->options->store;
+    if (store_verify(store, store_origin(store), job->request.repair, &callbacks, &v, err) < 0)
         return -1;
     say(job, json_pack("{s:{s:I, s:I, s:I, s:I, s:I}}", "totals", "snapshots", (json_int_t)v.snapshots,
                  "chunks", (json_int_t)v.chunks, "bytes", (json_int_t)v.bytes, "damaged",

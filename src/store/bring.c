@@ -24,7 +24,7 @@ struct bringing {
 
 static int fetch_files(struct bringing *b, struct error *err)
 {
-    struct origin *o = remote_origin(b->store);
+    struct origin *o = store_origin(b->store);
     struct error failure = {0};
     for (size_t i = 0; i < countof(FILES); i++) {
         char name[ORIGIN_NAME_MAX + 1];
@@ -123,7 +123,7 @@ int store_bring(struct store *s, const char *id, struct error *err)
     struct bringing b = {.store = s, .id = id, .dir_fd = -1, .fds = {-1, -1, -1}};
     if (store_parse_id(id, raw, err) < 0)
         return -1;
-    if (remote_origin(s) == NULL)
+    if (store_origin(s) == NULL)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
     snprintf(b.tmp_name, sizeof b.tmp_name, "%s%s", id, STORE_TMP_SUFFIX);
     int result = fetch_files(&b, err);
@@ -148,7 +148,7 @@ struct store_reader *store_reader_open_or_bring(
     bool may_help = first.kind == ERROR_NOT_FOUND || first.kind == ERROR_CORRUPT;
     if (r != NULL)
         return r;
-    if (may_help && remote_origin(s) != NULL) {
+    if (may_help && store_origin(s) != NULL) {
         if (manifest != NULL)
             manifest->len = 0;
         return store_bring(s, id, err) == 0 ? store_reader_open(s, id, manifest, err) : NULL;
@@ -160,7 +160,7 @@ struct store_reader *store_reader_open_or_bring(
 
 int store_reader_bring_chunk(struct store_reader *r, size_t chunk, bool damaged, void *out, struct error *err)
 {
-    struct origin *o = remote_origin(r->store);
+    struct origin *o = store_origin(r->store);
     const char *name = store_reader_chunk_name(r, chunk);
     const struct recipe_chunk *c = &r->recipe.chunks[chunk];
     if (o == NULL)

@@ -30,7 +30,7 @@ int store_origin_control(const struct store *s)
 }
 
 /* A child that inherited its parent's connection makes its own. */
-struct origin *remote_origin(struct store *s)
+struct origin *store_origin(struct store *s)
 {
     if (s->origin_control_fd < 0)
         return NULL;
@@ -145,10 +145,10 @@ static struct sending *open_chunk(struct push *p, const struct recipe_chunk *chu
 
 int remote_push_chunks(struct store *store, const struct recipe *recipe, struct error *err)
 {
-    struct push p = {.store = store, .origin = remote_origin(store), .now_s = (uint64_t)time(NULL)};
+    struct push p = {.store = store, .origin = store_origin(store), .now_s = (uint64_t)time(NULL)};
     if (p.origin == NULL)
         return 0;
-    fault_point("publish.origin_chunks");
+    fault_point("origin.publish_chunks");
     for (size_t i = 0; i < recipe->count && p.error.kind == ERROR_NONE; i++) {
         struct sending *s = open_chunk(&p, &recipe->chunks[i]);
         if (s == NULL)
@@ -174,17 +174,17 @@ static int push_file(struct store *s, const char *id, int dir_fd, const char *fi
     CLEANUP_FD int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return error_system(err, "cannot open %s", name);
-    return origin_store(remote_origin(s), name, 0, fd, err);
+    return origin_store(store_origin(s), name, 0, fd, err);
 }
 
 int remote_push_snapshot(struct store *s, const char *id, int dir_fd, struct error *err)
 {
     struct error ignored;
-    if (remote_origin(s) == NULL)
+    if (store_origin(s) == NULL)
         return 0;
-    fault_point("publish.origin_key");
+    fault_point("origin.publish_key");
     if (push_file(s, id, dir_fd, "key", err) == 0 && push_file(s, id, dir_fd, "manifest", err) == 0) {
-        fault_point("publish.origin_stored");
+        fault_point("origin.publish_stored");
         return 0;
     }
     (void)!remote_remove_snapshot(s, id, &ignored);
@@ -195,10 +195,10 @@ int remote_push_hot(struct store *s, const char *id, int dir_fd, struct error *e
 {
     struct error ignored;
     char name[ORIGIN_NAME_MAX + 1];
-    if (remote_origin(s) == NULL || push_file(s, id, dir_fd, "hot", err) == 0)
+    if (store_origin(s) == NULL || push_file(s, id, dir_fd, "hot", err) == 0)
         return 0;
     snprintf(name, sizeof name, "snapshots/%s/hot", id);
-    (void)!origin_remove(remote_origin(s), name, &ignored);
+    (void)!origin_remove(store_origin(s), name, &ignored);
     return -1;
 }
 
@@ -219,7 +219,7 @@ static int begin_removals(struct origin *o, const char *id, struct error *err)
 int remote_remove_snapshot(struct store *s, const char *id, struct error *err)
 {
     char note[REMOVAL_BYTES];
-    struct origin *o = remote_origin(s);
+    struct origin *o = store_origin(s);
     struct error failure = {0};
     if (o == NULL)
         return 0;
@@ -325,13 +325,13 @@ static int offer(struct store *s, const char *domain, const char *name, struct e
     CLEANUP_FD int fd = openat(s->domains_fd, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return error_system(err, "cannot open the file of trust domain %s", domain);
-    return origin_store(remote_origin(s), name, ORIGIN_IF_ABSENT, fd, err);
+    return origin_store(store_origin(s), name, ORIGIN_IF_ABSENT, fd, err);
 }
 
 int remote_share_domain(struct store *s, const char *domain, struct error *err)
 {
     char name[ORIGIN_NAME_MAX + 1];
-    struct origin *o = remote_origin(s);
+    struct origin *o = store_origin(s);
     if (o == NULL)
         return 0;
     if (keyring_check_domain(domain, err) < 0)

@@ -10,9 +10,6 @@
 #include "store/origin.h"
 #include "store/private.h"
 
-/* This process's connection; NULL: there is no origin. */
-struct origin *remote_origin(struct store *store);
-
 /* Store the chunks of a recipe there that it may not have, read from the local folder. */
 MUST_CHECK int remote_push_chunks(struct store *store, const struct recipe *recipe, struct error *err);
 /* Then key and manifest from the folder `dir_fd`. When it fails, nothing of the snapshot is left there, as far as can be seen. */

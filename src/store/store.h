@@ -40,6 +40,7 @@ struct store;
 struct store_writer;
 struct store_reader;
 struct store_hot;
+struct origin;
 
 /* Opens (and at the first start makes) key and folders below `data_dir_fd` (not kept), and removes what crashed writers
  * left. Only one process may open a store at a time: the caller sees to that. */
@@ -55,6 +56,8 @@ void store_forget_master(struct store *store);
  * nothing to another. */
 void store_use_origin(struct store *store, int control_fd, const char *address);
 int store_origin_control(const struct store *store); /* -1: there is no origin */
+struct origin *store_origin(
+    struct store *store); /* this process's connection (store/origin.h); NULL: there is none */
 bool store_has(const struct store *store, const char *id); /* in the local folder */
 /* Bring a snapshot's own files here from the origin, in place of those that are here. Waits for the network: for workers.
  * ERROR_NOT_FOUND: it is not there either. */
