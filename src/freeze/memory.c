@@ -37,8 +37,9 @@
 struct scanner {
     struct freeze *f;
     struct page_scanner pages;
-    uint8_t *batch;         /* BATCH_BYTES */
-    enum plan_op_kind fill; /* how the mapping's pages come into a template */
+    uint8_t *batch;          /* BATCH_BYTES */
+    enum plan_op_kind fill;  /* how the mapping's pages come into a template */
+    struct page_runs kernel; /* pages that come at once in any case */
 };
 
 static bool all_zero(const uint8_t *page)
@@ -46,14 +47,32 @@ static bool all_zero(const uint8_t *page)
     return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
 }
 
-static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, size_t len, struct error *err)
+static int put_piece(struct scanner *s, enum plan_op_kind fill, uint64_t address, const uint8_t *bytes,
+    size_t len, struct error *err)
 {
     struct freeze *f = s->f;
-    plan_do(&f->process->template_plan, s->fill, plan_literal(address), plan_literal(len));
+    plan_do(&f->process->template_plan, fill, plan_literal(address), plan_literal(len));
     f->image->page_bytes += len;
     f->process->mappings[f->process->mapping_count - 1].page_count += len / PAGE;
     uint64_t space = (uint64_t)(f->process - f->image->processes);
     return f->request->put_pages(f->request->put_context, space, address, bytes, len, err);
+}
+
+/* In pieces: such as may come later, and such as may not. */
+static int put_run(struct scanner *s, uint64_t address, const uint8_t *bytes, size_t len, struct error *err)
+{
+    uint64_t at = address, end = address + len;
+    for (size_t i = 0; s->fill == PLAN_LAZY_PAGES && i < s->kernel.count && at < end; i++) {
+        const struct page_run *run = &s->kernel.list[i];
+        uint64_t from = run->start > at ? run->start : at, to = run->end < end ? run->end : end;
+        if (from >= to)
+            continue;
+        if ((from > at && put_piece(s, s->fill, at, bytes + (at - address), from - at, err) < 0) ||
+            put_piece(s, PLAN_READ_PAGES, from, bytes + (from - address), to - from, err) < 0)
+            return -1;
+        at = to;
+    }
+    return at < end ? put_piece(s, s->fill, at, bytes + (at - address), end - at, err) : 0;
 }
 
 /* Pages of zeros need not be stored where untouched memory reads as zeros anyway. */
@@ -399,7 +418,10 @@ int freeze_memory(struct freeze *f, struct error *err)
     if (pages_open(&scanner.pages, &f->tracee, err) < 0)
         return -1;
     scanner.batch = xcalloc(1, BATCH_BYTES);
-    int result = freeze_all_mappings(&scanner, err);
+    int result = freeze_find_kernel_pages(f, &scanner.kernel, err);
+    if (result == 0)
+        result = freeze_all_mappings(&scanner, err);
+    free(scanner.kernel.list);
     free(scanner.batch);
     pages_close(&scanner.pages);
     return result < 0 ? -1 : freeze_protection_keys(f, err);

@@ -12,6 +12,11 @@ struct page_run {
     bool guard; /* of MADV_GUARD_INSTALL: any access faults */
 };
 
+struct page_runs {         /* ascending, apart */
+    struct page_run *list; /* owned */
+    size_t count;
+};
+
 struct page_scanner {
     const struct tracee *tracee;
     int pagemap;

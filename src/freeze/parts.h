@@ -37,6 +37,9 @@ MUST_CHECK int freeze_credentials(struct freeze *f, struct error *err);
 void freeze_thread_rights(struct freeze *f, struct plan *plan);
 /* Private memory: mappings and pages into the template plan, the pages into the stream. */
 MUST_CHECK int freeze_memory(struct freeze *f, struct error *err);
+/* kernel_pages.c: what must be in a template before it runs, whatever a pager does. The list is the caller's to free. */
+struct page_runs;
+MUST_CHECK int freeze_find_kernel_pages(struct freeze *f, struct page_runs *runs, struct error *err);
 /* The guard regions of a mapping, into `plan`. */
 MUST_CHECK int freeze_guards(struct freeze *f, const struct mapping *m, struct plan *plan, struct error *err);
 /* What holds for all memory, also what is mapped later: locks (mlockall), policies for NUMA. */
@@ -46,6 +49,8 @@ MUST_CHECK int freeze_protection_keys(struct freeze *f, struct error *err);
 /* What a process has beside memory, threads and descriptors: signal handlers, limits, timers, mm fields,
  * umask... into the template plan where a fork inherits it, else into the process plan. */
 MUST_CHECK int freeze_process_state(struct freeze *f, struct error *err);
+/* The numbered fields of /proc/PID/stat from 4 on: proc_pid_stat(5). */
+MUST_CHECK int freeze_read_stat(const struct freeze *f, uint64_t fields[53], struct error *err);
 /* Registers, masks, thread pointers...: one plan and one rt_sigreturn frame for each thread. */
 MUST_CHECK int freeze_threads(struct freeze *f, struct error *err);
 /* Its part about timers, into the release plan. */

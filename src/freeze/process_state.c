@@ -72,7 +72,7 @@ static int freeze_limits(struct freeze *f, struct error *err)
 
 /* The numbered fields of /proc/PID/stat from 3 on (proc_pid_stat(5)); the name before them may hold anything.
  */
-static int read_stat(const struct freeze *f, uint64_t fields[53], struct error *err)
+int freeze_read_stat(const struct freeze *f, uint64_t fields[53], struct error *err)
 {
     CLEANUP_BUFFER struct buffer text = {0};
     if (tracee_proc_file(&f->tracee, "stat", &text, err) < 0)
@@ -105,7 +105,7 @@ static int freeze_mm_fields(struct freeze *f, struct error *err)
     long brk;
     CLEANUP_BUFFER struct buffer auxv = {0};
     char exe[PATH_MAX];
-    if (read_stat(f, stat, err) < 0 || tracee_ask(&f->tracee, &brk, err, SYS_brk, 0, 0) < 0 ||
+    if (freeze_read_stat(f, stat, err) < 0 || tracee_ask(&f->tracee, &brk, err, SYS_brk, 0, 0) < 0 ||
         tracee_proc_file(&f->tracee, "auxv", &auxv, err) < 0 || read_link(f, "exe", exe, err) < 0)
         return -1;
     struct prctl_mm_map map = {
@@ -209,7 +209,7 @@ static int freeze_session(struct freeze *f, struct error *err)
 {
     uint64_t stat[53];
     char cwd[PATH_MAX], root[PATH_MAX];
-    if (read_stat(f, stat, err) < 0 || read_link(f, "cwd", cwd, err) < 0 ||
+    if (freeze_read_stat(f, stat, err) < 0 || read_link(f, "cwd", cwd, err) < 0 ||
         read_link(f, "root", root, err) < 0)
         return -1;
     if (strcmp(root, "/") != 0)

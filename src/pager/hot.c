@@ -1,6 +1,7 @@
 #include "pager/private.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/fd.h"
 
 #include <fcntl.h>
@@ -9,18 +10,101 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* What comes is verified, but was made from what an unprivileged process said. */
 static bool fits(const struct pager *p, const struct pager_run *run)
 {
-    const struct hot *hot = &p->hot;
-    uint64_t end = hot->count > 0 ? hot->runs[hot->count - 1].offset + hot->runs[hot->count - 1].bytes : 0;
-    return run->offset % LAYOUT_PAGE == 0 && run->bytes > 0 && run->offset >= end &&
-           run->bytes <= p->layout.bytes && run->offset <= p->layout.bytes - run->bytes &&
+    return run->offset % LAYOUT_PAGE == 0 && run->bytes > 0 && run->bytes <= p->layout.bytes &&
+           run->offset <= p->layout.bytes - run->bytes &&
            (run->bytes % LAYOUT_PAGE == 0 || run->offset + run->bytes == p->layout.bytes) &&
-           hot->count < PAGER_HOT_RUNS_MAX && hot->bytes + run->bytes + LAYOUT_PAGE <= PAGER_HOT_BYTES_MAX;
+           p->hot.count < PAGER_HOT_RUNS_MAX &&
+           p->hot.total + run->bytes + LAYOUT_PAGE <= PAGER_HOT_BYTES_MAX;
 }
 
-static void add_run(struct hot *hot, const struct pager_run *run, const uint8_t *data)
+/* ---- eager pages ---- */
+
+/* The first eager stretch that is not yet given whole, and what of it is. */
+struct eager {
+    size_t stretch;
+    uint64_t done;
+};
+
+static const struct stretch *next_eager(const struct pager *p, struct eager *e)
 {
+    const struct layout *l = &p->layout;
+    while (e->stretch < l->count &&
+           (l->stretches[e->stretch].lazy || e->done == l->stretches[e->stretch].bytes)) {
+        e->stretch++;
+        e->done = 0;
+    }
+    return e->stretch < l->count ? &l->stretches[e->stretch] : NULL;
+}
+
+static int give(struct pager *p, struct eager *e, const uint8_t *data, uint64_t bytes, struct error *err)
+{
+    e->done += bytes;
+    if (fd_write_all(p->pages_fd, data, bytes, err) < 0)
+        return error_prefix(err, "cannot give the template its pages");
+    return 0;
+}
+
+/* What of this run is next. */
+static int give_from_run(
+    struct pager *p, struct eager *e, const struct pager_run *run, const uint8_t *data, struct error *err)
+{
+    const struct stretch *stretch;
+    while ((stretch = next_eager(p, e)) != NULL) {
+        uint64_t offset = stretch->offset + e->done;
+        if (offset < run->offset || offset >= run->offset + run->bytes)
+            return 0;
+        uint64_t left = stretch->bytes - e->done, bytes = run->offset + run->bytes - offset;
+        if (give(p, e, data + (offset - run->offset), bytes < left ? bytes : left, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int give_rest(struct pager *p, struct eager *e, struct error *err)
+{
+    const struct stretch *stretch;
+    while ((stretch = next_eager(p, e)) != NULL) {
+        const uint8_t *data;
+        uint64_t offset = stretch->offset + e->done, left = stretch->bytes - e->done;
+        size_t i = chunk_of_page(p, offset / LAYOUT_PAGE);
+        struct pager_chunk chunk = p->source->chunk(p->source->context, i);
+        if (chunk_get_now(p, i, &data, err) < 0)
+            return -1;
+        uint64_t bytes = chunk.offset + chunk.bytes - offset;
+        if (give(p, e, data + (offset - chunk.offset), bytes < left ? bytes : left, err) < 0)
+            return -1;
+    }
+    fd_close(&p->pages_fd); /* the template goes on to its end */
+    return 0;
+}
+
+/* ---- lazy pages ---- */
+
+static int install(struct pager *p, const struct pager_run *run, const uint8_t *data, struct error *err)
+{
+    uint8_t last[LAYOUT_PAGE] = {0};
+    uint64_t whole = run->bytes / LAYOUT_PAGE * LAYOUT_PAGE, rest = run->bytes - whole;
+    uint64_t *pages = &p->figures.hot_pages;
+    memcpy(last, data + whole, rest);
+    enum uffd_result result = space_install(p->template, run->offset, data, whole, pages);
+    if (result == UFFD_DONE && rest > 0)
+        result = space_install(p->template, run->offset + whole, last, rest, pages);
+    return result == UFFD_DONE ? 0 : error_system(err, "cannot fill in the hot set (%d)", (int)result);
+}
+
+static int keep(struct pager *p, const struct pager_run *run, const uint8_t *data, struct error *err)
+{
+    struct hot *hot = &p->hot;
+    if (hot->data == NULL) {
+        hot->data = mmap(NULL, PAGER_HOT_BYTES_MAX, PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (hot->data == MAP_FAILED)
+            return error_system(err, "cannot map memory for the hot set");
+        madvise(hot->data, PAGER_HOT_BYTES_MAX, MADV_HUGEPAGE);
+    }
     if (hot->count == hot->capacity) {
         hot->capacity = hot->capacity > 0 ? 2 * hot->capacity : 256;
         hot->runs = xrealloc(hot->runs, hot->capacity * sizeof *hot->runs);
@@ -29,142 +113,122 @@ static void add_run(struct hot *hot, const struct pager_run *run, const uint8_t 
     hot->runs[hot->count] = *run;
     hot->at[hot->count++] = hot->bytes;
     memcpy(hot->data + hot->bytes, data, run->bytes);
-    hot->bytes += (run->bytes + LAYOUT_PAGE - 1) / LAYOUT_PAGE * LAYOUT_PAGE;
+    hot->bytes += run->bytes;
+    return 0;
 }
 
-/* One piece more. A hot set that cannot be read, or does not fit this stream, only makes the start slower. */
-static void load_piece(struct pager *p)
-{
-    struct pager_hot_piece piece;
-    struct error ignored;
-    int result = p->source->hot_next == NULL ? 0 : p->source->hot_next(p->source->context, &piece, &ignored);
-    p->hot.ended = result <= 0;
-    const uint8_t *data = result > 0 ? piece.data : NULL;
-    for (size_t i = 0; result > 0 && i < piece.run_count; i++) {
-        if (!fits(p, &piece.runs[i])) {
-            p->hot.ended = true;
-            return;
-        }
-        add_run(&p->hot, &piece.runs[i], data);
-        data += piece.runs[i].bytes;
-    }
-}
-
-/* Bytes of the stream from the hot set: how many are there from `offset` on, at *data; 0: not there. */
-static uint64_t find_hot(struct pager *p, uint64_t offset, const uint8_t **data)
+static int install_kept(struct pager *p, struct error *err)
 {
     struct hot *hot = &p->hot;
-    while (!hot->ended &&
-           (hot->count == 0 || hot->runs[hot->count - 1].offset + hot->runs[hot->count - 1].bytes <= offset))
-        load_piece(p);
-    size_t low = 0, high = hot->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (hot->runs[middle].offset + hot->runs[middle].bytes <= offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == hot->count || hot->runs[low].offset > offset)
-        return 0;
-    *data = hot->data + hot->at[low] + (offset - hot->runs[low].offset);
-    return hot->runs[low].bytes - (offset - hot->runs[low].offset);
+    int result = 0;
+    for (size_t i = 0; i < hot->count && result == 0; i++)
+        result = install(p, &hot->runs[i], hot->data + hot->at[i], err);
+    if (hot->data != NULL)
+        munmap(hot->data, PAGER_HOT_BYTES_MAX);
+    free(hot->runs);
+    free(hot->at);
+    *hot = (struct hot){.total = hot->total};
+    return result;
 }
 
-static int give_eager(struct pager *p, const struct stretch *stretch, struct error *err)
+/* ---- both ---- */
+
+static bool has_lazy(const struct layout *l, const struct pager_run *run)
 {
-    for (uint64_t done = 0; done < stretch->bytes;) {
-        const uint8_t *data;
-        uint64_t offset = stretch->offset + done, left = stretch->bytes - done;
-        uint64_t bytes = find_hot(p, offset, &data);
-        if (bytes == 0) {
-            size_t i = chunk_of_page(p, offset / LAYOUT_PAGE);
-            struct pager_chunk chunk = p->source->chunk(p->source->context, i);
-            if (chunk_get_now(p, i, &data, err) < 0)
-                return -1;
-            data += offset - chunk.offset;
-            bytes = chunk.offset + chunk.bytes - offset;
-        }
-        bytes = bytes < left ? bytes : left;
-        if (fd_write_all(p->pages_fd, data, bytes, err) < 0)
-            return error_prefix(err, "cannot give the template its pages");
-        done += bytes;
-    }
-    return 0;
+    for (size_t i = layout_find(l, run->offset); i < l->count; i++)
+        if (l->stretches[i].offset >= run->offset + run->bytes)
+            return false;
+        else if (l->stretches[i].lazy)
+            return true;
+    return false;
 }
 
-int hot_load(struct pager *p, struct error *err)
+/* Runs may have eager pages, lazy ones, or both. */
+static int take_piece(
+    struct pager *p, struct eager *e, const struct pager_hot_piece *piece, struct error *err)
 {
-    p->hot.ended = p->options->record;
-    p->hot.data = mmap(NULL, PAGER_HOT_BYTES_MAX, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p->hot.data == MAP_FAILED)
-        return error_system(err, "cannot map memory for the hot set");
-    for (size_t i = 0; i < p->layout.count; i++)
-        if (!p->layout.stretches[i].lazy && give_eager(p, &p->layout.stretches[i], err) < 0)
+    const uint8_t *data = piece->data;
+    for (size_t i = 0; i < piece->run_count; data += piece->runs[i++].bytes) {
+        const struct pager_run *run = &piece->runs[i];
+        if (!fits(p, run))
+            return 0; /* not of this stream: only the start is slower */
+        p->hot.total += run->bytes;
+        if (p->pages_fd >= 0 && give_from_run(p, e, run, data, err) < 0)
             return -1;
-    while (!p->hot.ended)
-        load_piece(p);
-    fd_close(&p->pages_fd);
-    return 0;
-}
-
-int hot_install(struct pager *p, struct error *err)
-{
-    for (size_t i = 0; i < p->hot.count; i++) {
-        const struct pager_run *run = &p->hot.runs[i];
-        enum uffd_result result = space_install(
-            p->template, run->offset, p->hot.data + p->hot.at[i], run->bytes, &p->figures.hot_pages);
-        if (result != UFFD_DONE)
-            return error_system(err, "cannot fill in the hot set (%d)", (int)result);
+        if (p->pages_fd >= 0 && next_eager(p, e) == NULL)
+            fd_close(&p->pages_fd);
+        if (has_lazy(&p->layout, run) && (p->template != NULL ? install : keep)(p, run, data, err) < 0)
+            return -1;
     }
     return 0;
 }
 
-void hot_free(struct pager *p)
+int hot_bring(struct pager *p, struct error *err)
 {
-    if (p->hot.data != NULL)
-        munmap(p->hot.data, PAGER_HOT_BYTES_MAX);
-    free(p->hot.runs);
-    free(p->hot.at);
-    p->hot = (struct hot){.ended = true};
+    const struct pager_source *source = p->source;
+    struct eager e = {0};
+    struct error ignored;
+    struct pager_hot_piece piece;
+    bool more = source->hot_next != NULL && !p->options->record;
+    while (more && source->hot_next(source->context, &piece, &ignored) > 0) {
+        int mapped = p->template != NULL || p->pages_fd >= 0 ? 0 : pager_register(p, false, err);
+        if (mapped < 0 || (mapped > 0 && install_kept(p, err) < 0) || take_piece(p, &e, &piece, err) < 0)
+            return -1;
+    }
+    p->figures.read_ns = clock_monotonic_ns();
+    if (p->pages_fd >= 0 && give_rest(p, &e, err) < 0)
+        return -1;
+    if (p->template == NULL && (pager_register(p, true, err) < 0 || install_kept(p, err) < 0))
+        return -1;
+    return 0;
 }
 
-/* *at: the stretch that the page is in, or one before: pages are asked for in ascending order. */
-static bool is_hot(const struct pager *p, uint64_t page, size_t *at)
+/* ---- recording ---- */
+
+struct recording {
+    struct buffer runs;
+    struct pager_run run;
+};
+
+static void add_page(struct recording *r, const struct layout *l, uint64_t page)
 {
-    const struct stretch *stretches = p->layout.stretches;
-    while (stretches[*at].offset + stretches[*at].bytes <= page * LAYOUT_PAGE)
-        ++*at;
-    return !stretches[*at].lazy || bit_get(p->touched, page);
+    uint64_t offset = page * LAYOUT_PAGE;
+    uint64_t bytes = l->bytes - offset < LAYOUT_PAGE ? l->bytes - offset : LAYOUT_PAGE;
+    if (r->run.bytes > 0 && r->run.offset + r->run.bytes == offset) {
+        r->run.bytes += bytes;
+        return;
+    }
+    if (r->run.bytes > 0 && r->runs.len < PAGER_HOT_RUNS_MAX * sizeof r->run)
+        buffer_append(&r->runs, &r->run, sizeof r->run);
+    r->run = (struct pager_run){offset, bytes};
+}
+
+/* First what is eager, as the template waits for it while it makes its mappings; then what was touched. */
+static void add_pages(struct recording *r, const struct pager *p, bool lazy)
+{
+    const struct layout *l = &p->layout;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct stretch *stretch = &l->stretches[i];
+        uint64_t end = (stretch->offset + stretch->bytes + LAYOUT_PAGE - 1) / LAYOUT_PAGE;
+        for (uint64_t page = stretch->offset / LAYOUT_PAGE; stretch->lazy == lazy && page < end; page++)
+            if (!lazy || bit_get(p->touched, page))
+                add_page(r, l, page);
+    }
 }
 
 int hot_write_recorded(const struct pager *p, struct error *err)
 {
-    CLEANUP_BUFFER struct buffer runs = {0};
-    struct pager_run run = {0};
-    size_t at = 0;
-    for (uint64_t page = 0; page <= p->layout.pages; page++) {
-        bool hot = page < p->layout.pages && is_hot(p, page, &at);
-        if (hot && run.bytes == 0)
-            run.offset = page * LAYOUT_PAGE;
-        if (hot)
-            run.bytes += LAYOUT_PAGE;
-        if (hot || run.bytes == 0)
-            continue;
-        if (run.offset + run.bytes > p->layout.bytes)
-            run.bytes = p->layout.bytes - run.offset;
-        if (runs.len == PAGER_HOT_RUNS_MAX * sizeof run)
-            break;
-        buffer_append(&runs, &run, sizeof run);
-        run.bytes = 0;
-    }
+    struct recording r = {0};
+    add_pages(&r, p, false);
+    add_pages(&r, p, true);
+    if (r.run.bytes > 0)
+        buffer_append(&r.runs, &r.run, sizeof r.run);
     int fd = memfd_create("hot", MFD_CLOEXEC);
-    if (fd < 0)
-        return error_system(err, "cannot make a memfd");
-    if (fd_write_all(fd, runs.data, runs.len, err) < 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    int result =
+        fd < 0 ? error_system(err, "cannot make a memfd") : fd_write_all(fd, r.runs.data, r.runs.len, err);
+    buffer_free(&r.runs);
+    if (result == 0)
+        return fd;
+    fd_close(&fd);
+    return -1;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,65 +67,66 @@ static __attribute__((noreturn)) void keep(const struct pager_options *o, pid_t 
 
 /* ---- the pager ---- */
 
-static int wait_for_byte(int fd, char wanted, struct error *err)
-{
-    char byte = 0;
-    ssize_t n;
-    do
-        n = read(fd, &byte, 1);
-    while (n < 0 && errno == EINTR);
-    if (n == 1 && byte == wanted)
-        return 0;
-    return error_set(err, ERROR_SYSTEM, "the template ended before it was built");
-}
-
-static int take_memory(struct pager *p, int *fd, struct error *err)
+/* What the template says; 0: nothing yet. */
+static int hear_template(struct pager *p, void *out, size_t size, int *fd, bool wait, struct error *err)
 {
     int fds[FD_MESSAGE_MAX];
     size_t count;
-    ssize_t n = fd_recv_message(p->template_fd, &p->hello, sizeof p->hello, fds, &count, err);
+    struct pollfd ready = {p->template_fd, POLLIN, 0};
+    if (!wait && poll(&ready, 1, 0) <= 0)
+        return 0;
+    ssize_t n = fd_recv_message(p->template_fd, out, size, fds, &count, err);
     if (n < 0)
         return -1;
-    if (n != sizeof p->hello || count != 1)
+    if (n != (ssize_t)size)
         return error_set(err, ERROR_SYSTEM, "the template ended before it was built");
     *fd = fds[0];
-    return 0;
+    return 1;
 }
 
-static int serve_template(struct pager *p, int fd, struct error *err)
+static int take_memory(struct pager *p, bool wait, struct error *err)
 {
-    p->template = p->spaces = space_new(&p->layout, fd);
+    int result = hear_template(p, &p->hello, sizeof p->hello, &p->memory_fd, wait, err);
+    if (result <= 0)
+        return result;
+    if (p->memory_fd < 0)
+        return error_set(err, ERROR_INTERNAL, "the template has not given its memory");
+    layout_free(&p->layout);
+    layout_make(&p->layout, p->options->image, p->hello.bulk_address);
+    return 1;
+}
+
+int pager_register(struct pager *p, bool wait, struct error *err)
+{
+    char byte = 0;
+    int none = -1, result = p->memory_fd >= 0 ? 1 : take_memory(p, wait, err);
+    if (result <= 0)
+        return result;
+    result = hear_template(p, &byte, 1, &none, wait, err);
+    if (result <= 0)
+        return result;
+    p->figures.mapped_ns = clock_monotonic_ns();
+    p->template = p->spaces = space_new(&p->layout, p->memory_fd);
     p->space_count = 1;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = p->template};
-    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+    if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->memory_fd, &event) < 0)
         return error_system(err, "cannot watch the template's memory");
     for (size_t i = 0; i < p->layout.region_count; i++)
-        if (uffd_register(fd, p->layout.regions[i].start, p->layout.regions[i].end, err) < 0)
+        if (uffd_register(p->memory_fd, p->layout.regions[i].start, p->layout.regions[i].end, err) < 0)
             return -1;
-    return 0;
+    p->figures.registered_ns = clock_monotonic_ns();
+    return 1;
 }
 
 /* While the template makes its mappings, the hot set is read. */
 static int prepare(struct pager *p, struct error *err)
 {
-    int fd = -1;
     p->figures.began_ns = clock_monotonic_ns();
     layout_make(&p->layout, p->options->image, 0);
-    if (chunk_check_all(p, err) < 0 || hot_load(p, err) < 0)
-        return -1;
-    p->figures.read_ns = clock_monotonic_ns();
-    if (take_memory(p, &fd, err) < 0)
-        return -1;
-    layout_free(&p->layout);
-    layout_make(&p->layout, p->options->image, p->hello.bulk_address);
     p->figures.lazy_pages = p->layout.lazy_pages;
-    if (wait_for_byte(p->template_fd, PAGER_SAYS_MAPPED, err) < 0)
+    if (chunk_check_all(p, err) < 0)
         return -1;
-    p->figures.mapped_ns = clock_monotonic_ns();
-    if (serve_template(p, fd, err) < 0)
-        return -1;
-    p->figures.registered_ns = clock_monotonic_ns();
-    return hot_install(p, err);
+    return hot_bring(p, err);
 }
 
 static int run(struct pager *p, struct error *err)
@@ -141,9 +143,8 @@ static int run(struct pager *p, struct error *err)
     if (fd_write_all(p->template_fd, &go, 1, err) < 0 ||
         fd_send_message(p->warden_fd, &ready, sizeof ready, NULL, 0, err) < 0)
         return -1;
-    if (p->hot.count == 0) /* there is none that could be used: record one */
-        p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
-    hot_free(p);
+    p->records = p->hot.total == 0; /* there is no hot set that could be used */
+    p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
     return pager_serve(p, err);
 }
 
@@ -157,6 +158,7 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
         .warden_fd = o->warden_fd,
         .template_fd = o->template_fd,
         .pages_fd = o->pages_fd,
+        .memory_fd = -1,
         .chunk_states = xcalloc(o->source->chunk_count + 1, 1)};
     prctl(PR_SET_NAME, "thaw-pager");
     if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {

@@ -64,8 +64,8 @@ struct pager_source {
     struct pager_chunk (*chunk)(void *context, size_t i);
     /* Reads and verifies chunk `i` into `out` (its `bytes`). ERROR_NOT_FOUND: it is not here; ERROR_CORRUPT: damaged. */
     int (*read)(void *context, size_t i, void *out, struct error *err);
-    /* The hot set, in ascending stream order: 1 with a piece, 0 at the end, -1 (then it goes on without the rest). NULL: there
-     * is none. What is eager should be in it, as it is needed at once. */
+    /* The hot set, in the order in which it was recorded: 1 with a piece, 0 at the end, -1 (then it goes on without the rest). NULL: there
+     * is none. */
     int (*hot_next)(void *context, struct pager_hot_piece *piece, struct error *err);
     /* For chunks that `read` does not find here, or finds damaged. NULL: these are lost. `fetch` begins to bring chunk `i` here and
      * does not block; `fetched` gives 1 and the chunk of one that is done (with an error kind in `err` when it could not be
@@ -99,9 +99,10 @@ struct pager_figures {
 enum pager_word_kind {
     PAGER_READY = 1, /* clones may be made */
     PAGER_SERVING,   /* the figures as PAGER_SERVED came */
-    PAGER_HOT_SET,   /* with a memfd: an array of struct pager_run, in ascending order */
-    PAGER_DRIFTED,   /* the hot set no longer fits what is used: record it anew at the next build */
-    PAGER_COMPLETE,  /* all pages are in the template, which is no longer served */
+    PAGER_HOT_SET, /* with a memfd: an array of struct pager_run, in the order in which they are wanted: what is eager, then
+                        what was touched, both in ascending order */
+    PAGER_DRIFTED,  /* the hot set no longer fits what is used: record it anew at the next build */
+    PAGER_COMPLETE, /* all pages are in the template, which is no longer served */
     PAGER_FAILED, /* a page cannot be had, or a limit is reached: error, text. Nobody is served any more, but nobody gets a
                         wrong page either: whoever needs one waits */
     PAGER_DIED, /* the same, as the pager was killed; the keeper says it */

@@ -15,14 +15,14 @@ struct cached_chunk {
     uint8_t *data; /* PAGER_CHUNK_BYTES_MAX and a page of zeros */
 };
 
-/* Pages that were loaded before the template is ready, in stream order. */
+/* Lazy pages of the hot set that came before the template was mapped. */
 struct hot {
     struct pager_run *runs;
     size_t count, capacity;
     uint64_t *at;  /* where in `data` each run begins */
     uint8_t *data; /* PAGER_HOT_BYTES_MAX reserved, `bytes` used */
     uint64_t bytes;
-    bool ended; /* nothing more comes */
+    uint64_t total; /* of all pieces that have come */
 };
 
 /* A fault that waits for a chunk from afar. */
@@ -38,8 +38,9 @@ struct pager {
     struct layout layout;
     struct pager_hello hello;
     int warden_fd, template_fd, pages_fd, epoll_fd;
-    struct space *spaces; /* all that live; the template's, too */
-    struct space *template;
+    struct space *spaces;   /* all that live; the template's, too */
+    struct space *template; /* once it is mapped */
+    int memory_fd;          /* its userfaultfd, until then */
     size_t space_count;
     struct hot hot;
     struct cached_chunk cache[PAGER_CACHED_CHUNKS];
@@ -49,9 +50,11 @@ struct pager {
     struct waiting_fault *waiting;
     size_t waiting_count, waiting_capacity;
     size_t stream_next; /* the chunk that is streamed next */
-    uint64_t *touched; /* while recording: a bit for each page of the stream that the first clone asked for */
-    bool has_first;    /* the first clone was made */
-    bool served;       /* and has served */
+    bool records;       /* the first clone's working set */
+    uint64_t
+        *touched; /* a bit for each page of the stream that the first clone asked for, until it had served */
+    bool has_first; /* the first clone was made */
+    bool served;    /* and has served */
     bool warden_is_gone;
     uint64_t quiet_since_ns, stream_after_ns, probe_after_ns, probe_pause_ns;
     struct pager_figures figures;
@@ -74,12 +77,14 @@ size_t chunk_of_page(const struct pager *p, uint64_t page);
 MUST_CHECK int chunk_check_all(const struct pager *p, struct error *err);
 
 /* hot.c */
-/* Loads the hot set, and gives the template its eager pages meanwhile. */
-MUST_CHECK int hot_load(struct pager *p, struct error *err);
-MUST_CHECK int hot_install(struct pager *p, struct error *err); /* into the template */
-void hot_free(struct pager *p);
-/* A memfd with the runs of what was touched, and what is eager. */
+/* Gives the template its eager pages, and brings in the hot set: while it is being mapped, and after. */
+MUST_CHECK int hot_bring(struct pager *p, struct error *err);
+/* A memfd with the runs of what is eager and of what was touched. */
 MUST_CHECK int hot_write_recorded(const struct pager *p, struct error *err);
+
+/* pager.c */
+/* The template has made all its mappings: they are registered. 1: now or before; 0: not yet (`wait`: until it has); -1. */
+MUST_CHECK int pager_register(struct pager *p, bool wait, struct error *err);
 
 /* confine.c */
 /* Closes all other descriptors, and becomes nobody. */

@@ -24,6 +24,8 @@
 #define PROBE_FIRST_NS (50 * MS) /* whether a space still lives */
 #define PROBE_MOST_NS (2000 * MS)
 #define FULL_PAUSE_NS (1 * MS)
+#define CHANGING_SHORT 4 /* times that it is looked at again at once */
+#define CHANGING_PAUSE_US 100
 #define DRIFT_SHARE 8 /* more misses than this part of the hot set: it is recorded anew */
 
 static int tell(struct pager *p, enum pager_word_kind kind, int fd, struct error *err)
@@ -138,6 +140,7 @@ static int heed_all(struct pager *p, struct space *s, struct error *err)
     struct uffd_msg message;
     int result;
     bool heeded = false;
+    s->changing++;
     while ((result = read_message(s, &message, err)) > 0) {
         if (message.event == UFFD_EVENT_PAGEFAULT) {
             uint64_t address = message.arg.pagefault.address & ~(LAYOUT_PAGE - 1);
@@ -155,8 +158,10 @@ static int heed_all(struct pager *p, struct space *s, struct error *err)
     }
     for (size_t i = 0; i < count; i++)
         uffd_wake(s->fd, aside[i], LAYOUT_PAGE);
-    if (!heeded)
-        sched_yield(); /* whoever changes it has to run */
+    if (!heeded && s->changing > CHANGING_SHORT) /* whoever changes it has to run */
+        usleep(CHANGING_PAUSE_US);
+    else if (!heeded)
+        sched_yield();
     return result;
 }
 
@@ -178,6 +183,7 @@ static int settle(
     case UFFD_FAILED:
         return error_system(err, "cannot fill in memory at %#lx", address);
     default:
+        s->changing = 0;
         return 0;
     }
     uffd_wake(s->fd, address, LAYOUT_PAGE);
@@ -203,11 +209,10 @@ static int install_aside(struct pager *p, struct space *s, size_t i, const uint8
 
 static void note_touch(struct pager *p, const struct space *s, uint64_t page)
 {
-    if (!s->first || p->served)
+    if (!s->first || p->served || bit_get(p->touched, page))
         return;
     p->figures.missed_pages++;
-    if (p->touched != NULL)
-        bit_set(p->touched, page);
+    bit_set(p->touched, page);
 }
 
 static int serve_page(struct pager *p, struct space *s, uint64_t address, uint64_t page, size_t i,
@@ -215,7 +220,7 @@ static int serve_page(struct pager *p, struct space *s, uint64_t address, uint64
 {
     struct pager_chunk chunk = p->source->chunk(p->source->context, i);
     uint64_t offset = page * LAYOUT_PAGE, pages = 0;
-    bool alone = s->first && p->touched != NULL && !p->served;
+    bool alone = s->first && p->records && !p->served;
     enum uffd_result result = space_install(s, offset, data + (offset - chunk.offset), LAYOUT_PAGE, &pages);
     if (settle(p, s, address, result, err) < 0)
         return -1;
@@ -305,7 +310,7 @@ static int end_recording(struct pager *p, struct error *err)
     p->served = true;
     if (tell(p, PAGER_SERVING, -1, err) < 0)
         return -1;
-    if (p->touched == NULL)
+    if (!p->records)
         return p->figures.missed_pages > p->figures.hot_pages / DRIFT_SHARE ? tell(p, PAGER_DRIFTED, -1, err)
                                                                             : 0;
     CLEANUP_FD int fd = hot_write_recorded(p, err);
