@@ -1,0 +1,138 @@
+"""A thawd of one's own for measurements, and what is asked of it: deployments, invocations over a connection that is open,
+the server's own account of them, and what its store takes on disk."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+import harness  # noqa: E402
+
+FROZEN = re.compile(r"front: (\S+):(\d+) is frozen: (\d+) KiB of memory, (\d+) KiB more on disk, in (\d+) ms")
+
+
+class Server(harness.Daemon):
+    """A thawd whose data lies on a disk, where tmpfs would flatter it."""
+
+    def __init__(self, folder, *arguments):
+        data = pathlib.Path(folder, "data")
+        data.mkdir(mode=0o755)
+        super().__init__(data=str(data), arguments=arguments, log=str(pathlib.Path(folder, "log")))
+        self.boto = None
+
+    def start(self, wait=True):
+        super().start(wait)
+        self.boto = self.client()
+        return self
+
+    def end(self):
+        try:
+            self.stop()
+        finally:
+            self.kill()
+
+    def create(self, name, files, runtime=harness.PYTHON, handler="app.handler", memory=1769, **more):
+        self.boto.create_function(FunctionName=name, Runtime=runtime, Handler=handler, Role=harness.ROLE, MemorySize=memory,
+                                  Timeout=30, Code={"ZipFile": harness.make_zip(files)},
+                                  SnapStart={"ApplyOn": "PublishedVersions"}, **more)
+        self.boto.get_waiter("function_active_v2").wait(FunctionName=name)
+        return harness.Function(self, self.boto, name)
+
+    def update(self, function, files):
+        self.boto.update_function_code(FunctionName=function.name, ZipFile=harness.make_zip(files))
+
+    def deploy(self, script, *arguments):
+        """Runs an example's own deploy.sh."""
+        environment = dict(os.environ, THAW_ENDPOINT=self.endpoint, THAW=str(harness.THAW))
+        done = subprocess.run([ROOT / "examples" / script / "deploy.sh", *arguments], env=environment, capture_output=True,
+                              text=True, stdin=subprocess.DEVNULL, check=False, timeout=300)
+        if done.returncode != 0:
+            raise RuntimeError(f"{script} cannot be deployed here: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+
+    def frozen(self, name=None):
+        """What the log says of every snapshot, in the order of their freezing: (function, version, bytes, stored, seconds)."""
+        found = [(f, int(v), int(kib) << 10, int(stored) << 10, int(ms) / 1000)
+                 for f, v, kib, stored, ms in FROZEN.findall(self.log())]
+        return [entry for entry in found if name in (None, entry[0])]
+
+    def chunk_files(self):
+        return {path for path, _, names in os.walk(self.data / "store" / "chunks") for path in
+                (os.path.join(path, name) for name in names)}
+
+    def disk_bytes(self):
+        """What the store's files take, in the file system's blocks."""
+        return sum(os.lstat(os.path.join(path, name)).st_blocks * 512
+                   for path, _, names in os.walk(self.data / "store") for name in names)
+
+    def pager_bytes(self):
+        """What the pagers that live have read so far."""
+        total = 0
+        for pid in harness.descendants(self.process.pid):
+            with contextlib.suppress(OSError, ValueError):
+                if re.search(r"^Uid:\t65534\t", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M):  # only they are nobody
+                    total += int(re.search(r"rchar: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text())[1])
+        return total
+
+
+class Caller:
+    """A connection that is kept. invoke() returns the server's account of the invocation, with our own milliseconds in it as
+    "ms"; a call that fails raises."""
+
+    def __init__(self, server):
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=harness.PATIENCE_S)
+
+    def invoke(self, name, version, payload=b"{}"):
+        began = time.perf_counter()
+        self.connection.request("POST", f"/2015-03-31/functions/{name}/invocations?Qualifier={version}", payload,
+                                {"X-Thaw-Trace": "1", "Content-Type": "application/json"})
+        reply = self.connection.getresponse()
+        body = reply.read()
+        took = (time.perf_counter() - began) * 1000
+        if reply.status != 200 or reply.getheader("X-Amz-Function-Error"):
+            raise AssertionError(f"{name}:{version}: {reply.status} {body[:300]!r}")
+        return dict(json.loads(reply.getheader("X-Thaw-Trace")), ms=took)
+
+
+def starts(server, name, version, payload, runs, templates, settle_s=0.1):
+    """The accounts of `runs` invocations, each a first thaw (`templates`: evicted, too) or a thaw."""
+    caller = Caller(server)
+    found = []
+    for _ in range(runs):
+        server.evict(name, version, templates)
+        time.sleep(settle_s)
+        found.append(caller.invoke(name, version, payload))
+        wanted = "first" if templates else "thaw"
+        if found[-1]["start"] != wanted:
+            raise AssertionError(f"{name}:{version}: a start of kind {found[-1]['start']}, and not {wanted}")
+    return found
+
+
+def spread(values):
+    """(median, lowest, highest)"""
+    return statistics.median(values), min(values), max(values)
+
+
+@contextlib.contextmanager
+def serving(folder, *arguments):
+    """A server for this block; its data is removed afterwards."""
+    server = Server(folder, *arguments)
+    try:
+        server.start()
+        yield server
+        server.end()
+    except BaseException:
+        sys.stderr.write(server.log()[-3000:])
+        raise
+    finally:
+        server.kill()
+        shutil.rmtree(server.data, ignore_errors=True)
+        server.log_path.unlink(missing_ok=True)
