@@ -237,8 +237,8 @@ exports.handler = async () => ({{ release, count: orders.length }});
 
 def node_runtime(server):
     """The newest Node that the host has, or None."""
-    names = sorted(entry["name"] for entry in server.get("/thaw/v1/runtimes")["runtimes"]
-                   if entry["name"].startswith("nodejs") and entry.get("available", entry.get("program")))
+    names = sorted(entry["runtime"] for entry in server.get("/thaw/v1/runtimes")["runtimes"]
+                   if entry["runtime"].startswith("nodejs") and entry["offered"])
     return names[-1] if names else None
 
 
