@@ -1,16 +1,13 @@
 #include "store/chunk.h"
 
 #include "base/fd.h"
+#include "store/stored.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const char MAGIC[4] = {'T', 'H', 'C', 'H'};
 
@@ -168,23 +165,22 @@ int chunk_open(struct chunk_tools *tools, const struct chunk_id *id, const uint8
 int chunk_read_fd(struct chunk_tools *tools, const struct chunk_id *id, int fd, void *out, size_t plain_len,
     struct error *err)
 {
-    struct stat about;
-    if (fstat(fd, &about) < 0)
-        return error_system(err, "cannot open it");
-    if (!S_ISREG(about.st_mode) || about.st_size < 0 || about.st_size > (off_t)CHUNK_SEALED_MAX)
-        return error_set(err, ERROR_CORRUPT, "it is not a chunk");
-    if (fd_read_full(fd, tools->sealed, (size_t)about.st_size, err) < 0)
+    uint64_t size;
+    if (stored_size(fd, &size, err) < 0)
         return -1;
-    return chunk_open(tools, id, tools->sealed, (size_t)about.st_size, out, plain_len, err);
+    if (size > CHUNK_SEALED_MAX)
+        return error_set(err, ERROR_CORRUPT, "it is not a chunk");
+    if (stored_read(fd, tools->sealed, (size_t)size, err) < 0)
+        return -1;
+    return chunk_open(tools, id, tools->sealed, (size_t)size, out, plain_len, err);
 }
 
 int chunk_read_file(struct chunk_tools *tools, const struct chunk_id *id, int dir_fd, const char *path,
     void *out, size_t plain_len, struct error *err)
 {
-    CLEANUP_FD int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT)
-        return error_set(err, ERROR_NOT_FOUND, "the file is missing");
-    if (fd < 0)
-        return error_system(err, "cannot open it");
+    uint64_t size;
+    CLEANUP_FD int fd = -1;
+    if (stored_open(dir_fd, path, &fd, &size, err) < 0)
+        return -1;
     return chunk_read_fd(tools, id, fd, out, plain_len, err);
 }

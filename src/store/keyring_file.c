@@ -2,6 +2,8 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "store/keyring_private.h"
+#include "store/private.h"
+#include "store/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,17 +54,13 @@ int keyring_create_file(struct keyring *ring, int dir_fd, const char *file, enum
 int keyring_read_wrapped(
     int dir_fd, const char *file, uint8_t wrapped[KEYRING_FILE_BYTES + 1], size_t *len, struct error *err)
 {
-    struct stat about;
-    CLEANUP_FD int fd = openat(dir_fd, file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT)
-        return error_set(err, ERROR_NOT_FOUND, "the file %s is missing", file);
-    if (fd < 0 || fstat(fd, &about) < 0)
-        return error_system(err, "cannot open %s", file);
-    if (!S_ISREG(about.st_mode))
-        return error_set(err, ERROR_CORRUPT, "%s is not a regular file", file);
+    uint64_t size;
+    CLEANUP_FD int fd = -1;
+    if (stored_open(dir_fd, file, &fd, &size, err) < 0)
+        return error_prefix(err, "%s", file);
     ssize_t n = pread(fd, wrapped, KEYRING_FILE_BYTES + 1, 0);
     if (n < 0)
-        return error_system(err, "cannot read %s", file);
+        return stored_failed(err, "cannot read it");
     *len = (size_t)n;
     return 0;
 }
@@ -100,7 +98,7 @@ int keyring_replace_file(
     if (create_and_sync(dir_fd, temporary, wrapped, err) < 0)
         return -1;
     fault_point("rotate.file_written");
-    if (renameat(dir_fd, temporary, dir_fd, file) < 0) {
+    if (folder_replace(dir_fd, temporary, dir_fd, file) < 0) {
         error_system(err, "cannot put %s in its place", file);
         unlinkat(dir_fd, temporary, 0);
         return -1;
@@ -193,11 +191,12 @@ static bool domain_is_damaged(const struct keyring *ring, int domains_fd, const 
     uint8_t wrapped[KEYRING_FILE_BYTES + 1], salt[SEAL_KEY_BYTES];
     struct error err = {0};
     size_t len = 0;
-    if (keyring_read_file(ring, domains_fd, name, KEYRING_DOMAIN, name, salt, &err) == 0 ||
-        keyring_read_wrapped(domains_fd, name, wrapped, &len, NULL) < 0)
+    if (keyring_read_file(ring, domains_fd, name, KEYRING_DOMAIN, name, salt, &err) == 0)
         err.kind = ERROR_NONE;
+    bool foreign = keyring_read_wrapped(domains_fd, name, wrapped, &len, NULL) == 0 &&
+                   keyring_is_foreign(ring, wrapped, len);
     OPENSSL_cleanse(salt, sizeof salt);
-    return err.kind == ERROR_CORRUPT && !keyring_is_foreign(ring, wrapped, len);
+    return err.kind == ERROR_CORRUPT && !foreign;
 }
 
 /* A new salt in the place of one that is damaged. Nothing becomes unreadable, since recipes hold the keys of their

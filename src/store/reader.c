@@ -76,6 +76,8 @@ static int reader_open(struct store_reader *r, struct buffer *manifest, struct e
     r->dir_fd = openat(s->snapshots_fd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (r->dir_fd < 0 && errno == ENOENT)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", r->id);
+    if (r->dir_fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+        return error_set(err, ERROR_CORRUPT, "snapshot %s is not a folder", r->id);
     r->store_fd = fcntl(s->store_fd, F_DUPFD_CLOEXEC, 3);
     if (r->dir_fd < 0 || r->store_fd < 0)
         return error_system(err, "cannot open snapshot %s", r->id);

@@ -1,6 +1,7 @@
 #include "store/sealed_file.h"
 
 #include "base/fd.h"
+#include "store/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +9,6 @@
 #include <openssl/hmac.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char MAGIC[8] = {'T', 'H', 'A', 'W', 'S', 'E', 'A', 'L'};
@@ -122,21 +122,16 @@ int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
     struct error *err)
 {
     uint8_t header[SEALED_HEADER_BYTES];
-    struct stat about;
-    r->fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (r->fd < 0 && errno == ENOENT)
-        return error_set(err, ERROR_NOT_FOUND, "the file is missing");
-    if (r->fd < 0 || fstat(r->fd, &about) < 0)
-        return error_system(err, "cannot open it");
-    if (!S_ISREG(about.st_mode))
-        return error_set(err, ERROR_CORRUPT, "it is not a regular file");
-    if (about.st_size < SEALED_HEADER_BYTES + LENGTH_BYTES + SEAL_TAG_BYTES)
-        return error_set(err, ERROR_CORRUPT, "it is cut off after %ld bytes", (long)about.st_size);
-    if (fd_read_full(r->fd, header, sizeof header, err) < 0 ||
+    uint64_t size;
+    if (stored_open(dir_fd, name, &r->fd, &size, err) < 0)
+        return -1;
+    if (size < SEALED_HEADER_BYTES + LENGTH_BYTES + SEAL_TAG_BYTES)
+        return error_set(err, ERROR_CORRUPT, "it is cut off after %llu bytes", (unsigned long long)size);
+    if (stored_read(r->fd, header, sizeof header, err) < 0 ||
         check_header(header, snapshot_id, kind, err) < 0 ||
         start_sealer(&r->sealer, header, data_key, snapshot_id, kind, err) < 0)
         return -1;
-    r->size = (uint64_t)about.st_size;
+    r->size = size;
     r->left = r->size - SEALED_HEADER_BYTES;
     r->sealed = xcalloc(1, SEALED_SEGMENT_BYTES);
     r->plain = xcalloc(1, SEAL_SEGMENT_BYTES);
@@ -150,7 +145,7 @@ static int read_length(struct sealed_reader *r, size_t *sealed_len, struct error
     uint8_t length[LENGTH_BYTES];
     if (r->left < LENGTH_BYTES + SEAL_TAG_BYTES)
         return error_set(err, ERROR_CORRUPT, "segment %lu is cut off", r->sealer.index);
-    if (fd_read_full(r->fd, length, sizeof length, err) < 0)
+    if (stored_read(r->fd, length, sizeof length, err) < 0)
         return -1;
     struct cursor c = cursor_over(length, sizeof length);
     size_t len = cursor_u32(&c);
@@ -172,7 +167,7 @@ int sealed_reader_next(struct sealed_reader *r, const uint8_t **plain, size_t *l
     if (r->ended)
         return 0;
     r->failed = true;
-    if (read_length(r, &sealed_len, err) < 0 || fd_read_full(r->fd, r->sealed, sealed_len, err) < 0 ||
+    if (read_length(r, &sealed_len, err) < 0 || stored_read(r->fd, r->sealed, sealed_len, err) < 0 ||
         unseal_segment(&r->sealer, r->sealed, sealed_len, r->left == 0, r->plain, err) < 0)
         return -1;
     r->failed = false;

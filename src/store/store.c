@@ -125,8 +125,11 @@ int store_delete_here(struct store *s, const char *id, struct error *err)
     CLEANUP_FD int dir = openat(s->snapshots_fd, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0 && errno == ENOENT)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
-    if (dir < 0)
+    bool is_folder = dir >= 0 || (errno != ENOTDIR && errno != ELOOP);
+    if (dir < 0 && (is_folder || unlinkat(s->snapshots_fd, id, 0) < 0))
         return error_system(err, "cannot delete snapshot %s", id);
+    if (dir < 0)
+        return 0;
     fault_point("delete.begun");
     folder_remove(dir, "key"); /* where it is one, which no store makes */
     if (keyring_shred_file(s->keyring, dir, "key", err) < 0)
@@ -167,7 +170,9 @@ void store_discard_unfinished(struct store *s, const char *id)
 
 void store_chunk_discard(struct store *s, struct store_reader *reader, size_t chunk)
 {
-    unlinkat(s->store_fd, store_reader_chunk_name(reader, chunk), 0);
+    const char *name = store_reader_chunk_name(reader, chunk);
+    if (unlinkat(s->store_fd, name, 0) < 0 && errno == EISDIR)
+        folder_remove(s->store_fd, name);
 }
 
 static uint64_t stored_bytes(int snapshots_fd, const char *id)

@@ -210,7 +210,9 @@ static bool verify_domain(void *context, int folder_fd, const char *name)
         return true;
     snprintf(file, sizeof file, "domains/%s", name);
     /* Snapshots have the keys of their chunks, so nobody who reads needs it. */
-    tell(v, "", file, &reason, v->repair && unlinkat(folder_fd, name, 0) == 0);
+    if (v->repair && unlinkat(folder_fd, name, 0) < 0)
+        folder_remove(folder_fd, name);
+    tell(v, "", file, &reason, faccessat(folder_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0);
     return true;
 }
 
