@@ -18,6 +18,7 @@ static const struct cli_command *const commands[] = {
     &command_status,
     &command_inspect,
     &command_store,
+    &command_key,
     &command_bench,
     &command_process,
 };

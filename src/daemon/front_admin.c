@@ -19,7 +19,8 @@
  *        over all streams, in order of time; with follow, then every new line until the client leaves.
  *   GET  /thaw/v1/snapshots/NAME/VERSION[?plan=1][&json=1]
  *        What the snapshot holds, as the warden prints it: text/plain or application/json.
- *   GET  /thaw/v1/store/stats, POST /thaw/v1/store/verify[?repair=1], POST /thaw/v1/store/gc
+ *   GET  /thaw/v1/store/stats, POST /thaw/v1/store/verify[?repair=1], POST /thaw/v1/store/gc,
+ *   GET and POST /thaw/v1/store/key
  *        application/x-ndjson, streamed: see front_store.c.
  *
  * Errors are JSON as in Lambda's API: {"Type", "Message"} and the header x-amzn-ErrorType. */

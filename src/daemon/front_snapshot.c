@@ -16,6 +16,8 @@
 #define PARKED_RETRY_NS 5000000u       /* until a runtime that was busy is looked at again */
 #define PARKED_PATIENCE_NS 5000000000u /* for how long */
 #define STATE_REASON_BYTES 2048
+#define TRUST_DOMAIN_TAG "thaw:trust-domain"
+#define TRUST_DOMAIN_DEFAULT "default"
 
 static void builds_next(struct front *front)
 {
@@ -94,16 +96,42 @@ bool front_snapshot_remake(struct front_env *env, const struct error *why)
 
 /* ---- freezing ---- */
 
-static void send_freeze(struct front_env *env, const struct runtime_parked *parked, size_t count)
+/* The function's tag says in which trust domain its snapshots share chunks. */
+static int find_domain(const struct front_env *env, char domain[WIRE_DOMAIN_MAX + 1], struct error *err)
+{
+    struct catalog_map tags = {0};
+    if (catalog_tags(env->front->catalog, env->version->function->name, &tags, err) < 0)
+        return -1;
+    const char *named = catalog_map_get(&tags, TRUST_DOMAIN_TAG);
+    if (named == NULL)
+        named = TRUST_DOMAIN_DEFAULT;
+    bool valid = wire_domain_is_valid((struct bytes){(const uint8_t *)named, strlen(named)});
+    if (valid)
+        memcpy(domain, named, strlen(named) + 1);
+    catalog_map_free(&tags);
+    return valid
+               ? 0
+               : error_set(err, ERROR_INVALID,
+                     "the tag " TRUST_DOMAIN_TAG
+                     " does not name a trust domain: 1 to %d letters, digits, dots, dashes and underscores, "
+                     "not beginning with a dot",
+                     WIRE_DOMAIN_MAX);
+}
+
+static int send_freeze(
+    struct front_env *env, const struct runtime_parked *parked, size_t count, struct error *err)
 {
     struct wire_message message = {.type = WIRE_ENV_FREEZE, .env_freeze = {.env_id = env->id}};
     struct wire_env_freeze *freeze = &message.env_freeze;
+    if (find_domain(env, freeze->domain, err) < 0)
+        return -1;
     memcpy(freeze->snapshot_id, env->snapshot_id, sizeof freeze->snapshot_id);
     freeze->replay_count = (uint32_t)count;
     for (size_t i = 0; i < count; i++)
         freeze->replays[i] = (struct wire_replay){.port = parked[i].port, .request = parked[i].request};
     env->freeze_asked_ns = clock_monotonic_ns();
     front_warden_send(env->front, &message);
+    return 0;
 }
 
 /* Also called again by the environment's timer: while the runtime is busy, and when the freeze takes too long
@@ -121,10 +149,10 @@ void front_build_parked(struct front_env *env)
         front_build_failed(env, &failure);
         return;
     }
-    if (runtime_parked_requests(env->runtime, parked, WIRE_REPLAY_MAX, &count, &err) == 0) {
+    if (runtime_parked_requests(env->runtime, parked, WIRE_REPLAY_MAX, &count, &err) == 0 &&
+        send_freeze(env, parked, count, &err) == 0) {
         env->restored_ns = now_ns;
         front_env_set_timer(env, now_ns + FRONT_FREEZE_S * 1000000000ull);
-        send_freeze(env, parked, count);
     } else if (err.kind == ERROR_BUSY && now_ns < env->ready_ns + PARKED_PATIENCE_NS) {
         front_env_set_timer(env, now_ns + PARKED_RETRY_NS);
     } else {

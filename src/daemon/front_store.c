@@ -11,8 +11,14 @@
  *        origin cannot replace has its version initialised anew.
  *   POST /thaw/v1/store/gc
  *        {"totals": {...}}
+ *   GET  /thaw/v1/store/key
+ *        {"totals": {"source", "key_id", "rotating", "files", "done", "damaged"}}: the master key, and how far its last
+ *        rotation is
+ *   POST /thaw/v1/store/key
+ *        Rotates the master key: {"progress": {"done", "total"}} now and then, then {"totals"} as above. It goes on
+ *        when the client leaves.
  *
- * The last line is {"totals"} or {"error": "a sentence"}. A client that leaves ends the work. */
+ * The last line is {"totals"} or {"error": "a sentence"}. A client that leaves ends all other work. */
 #include "base/fd.h"
 #include "daemon/front_private.h"
 
@@ -270,6 +276,10 @@ void front_store_handle(struct front *front, struct http_exchange *exchange, con
         start_job(front, exchange, WIRE_STORE_VERIFY);
     else if (post && strcmp(verb, "gc") == 0)
         start_job(front, exchange, WIRE_STORE_GC);
+    else if (!post && strcmp(verb, "key") == 0)
+        start_job(front, exchange, WIRE_STORE_KEY);
+    else if (post && strcmp(verb, "key") == 0)
+        start_job(front, exchange, WIRE_STORE_ROTATE);
     else
         front_admin_reply_error(
             exchange, 404, "ResourceNotFoundException", "There is nothing at this path and method.");

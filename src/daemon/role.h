@@ -30,6 +30,7 @@ struct role_options {
     const char *runtimes_dir; /* never NULL after parsing; the folder may still be missing */
     const char *user;         /* NULL: see ROLE_FRONT_UID */
     const char *region, *account_id;
+    const char *master_key, *old_master_key; /* NULL: the key file, and none */
     uint32_t idle_seconds, concurrency, blanks, drain_seconds;
     uint32_t function_concurrency, event_retry_ms; /* function_concurrency 0: as concurrency */
     uint64_t template_budget;                      /* bytes; 0: half of the memory */

@@ -45,6 +45,9 @@ static const char USAGE[] =
     "  --s3-ca FILE            certificates to trust in place of the system's\n"
     "  --drain SECONDS         running invocations may take this long when it is stopped (10)\n"
     "  --user NAME             the user of the unprivileged role (thaw if there is one, else uid 60901)\n"
+    "  --master-key SOURCE     file:PATH, env:NAME or command:PROGRAM: what snapshots' keys are wrapped\n"
+    "                          with (file:thaw.key in the data folder)\n"
+    "  --old-master-key SOURCE where the key is that was used before, to change to another source\n"
     "  --region NAME           as ARNs show it (us-east-1)\n"
     "  --account-id DIGITS     as ARNs show it (000000000000)\n"
     "  --log-level LEVEL       error, warning, info or debug (info)\n"
@@ -68,6 +71,8 @@ enum option_code {
     OPTION_S3_CA,
     OPTION_DRAIN,
     OPTION_USER,
+    OPTION_MASTER_KEY,
+    OPTION_OLD_MASTER_KEY,
     OPTION_REGION,
     OPTION_ACCOUNT_ID,
     OPTION_LOG_LEVEL,
@@ -95,6 +100,8 @@ static const struct option OPTIONS[] = {
     {"s3-ca", required_argument, NULL, OPTION_S3_CA},
     {"drain", required_argument, NULL, OPTION_DRAIN},
     {"user", required_argument, NULL, OPTION_USER},
+    {"master-key", required_argument, NULL, OPTION_MASTER_KEY},
+    {"old-master-key", required_argument, NULL, OPTION_OLD_MASTER_KEY},
     {"region", required_argument, NULL, OPTION_REGION},
     {"account-id", required_argument, NULL, OPTION_ACCOUNT_ID},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
@@ -304,6 +311,12 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 0, DRAIN_SECONDS_MAX, &o->drain_seconds, "--drain");
     case OPTION_USER:
         o->user = optarg;
+        return -1;
+    case OPTION_MASTER_KEY:
+        o->master_key = optarg;
+        return -1;
+    case OPTION_OLD_MASTER_KEY:
+        o->old_master_key = optarg;
         return -1;
     case OPTION_REGION:
         o->region = optarg;

@@ -5,7 +5,7 @@
 #include "daemon/warden.h"
 #include "origin/courier.h"
 #include "sandbox/sandbox.h"
-#include "store/store.h"
+#include "store/rotate.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,6 +30,7 @@ struct service {
     int quick_moves_fd;        /* see role_favor_cgroup_moves */
     int control[2];            /* the control socket to the courier: the clients' end, the courier's; or -1 */
     struct sigv4_credentials *credentials; /* for couriers; or NULL. Children do not inherit the page */
+    struct master_source key, old_key;     /* old_key: of kind 0 when none was named */
     struct store *store;
     struct sandbox_host *host;
     pid_t undertaker;
@@ -44,6 +45,8 @@ static void service_close(struct service *s)
         OPENSSL_cleanse(s->credentials, sizeof *s->credentials);
         munmap(s->credentials, sizeof *s->credentials);
     }
+    master_source_free(&s->key);
+    master_source_free(&s->old_key);
     int *fds[] = {&s->warden_end, &s->front_end, &s->code_fd, &s->listen_fd, &s->data_fd, &s->lock_fd,
         &s->quick_moves_fd, &s->control[0], &s->control[1]};
     for (size_t i = 0; i < countof(fds); i++)
@@ -133,11 +136,29 @@ static int raise_file_limit(struct error *err)
     return 0;
 }
 
+/* Before anything else is started: a variable that holds a key is nobody else's to see. */
+static int take_keys(struct service *s, const struct role_options *o, struct error *err)
+{
+    if (master_source_parse(&s->key, o->master_key, err) < 0)
+        return error_prefix(err, "--master-key");
+    if (o->old_master_key != NULL && master_source_parse(&s->old_key, o->old_master_key, err) < 0)
+        return error_prefix(err, "--old-master-key");
+    return 0;
+}
+
+static int open_store(struct service *s, const struct role_options *o, struct error *err)
+{
+    s->store = store_open_with(s->data_fd, &s->key, o->old_master_key != NULL ? &s->old_key : NULL, err);
+    master_source_forget(&s->key);
+    master_source_forget(&s->old_key);
+    return s->store == NULL ? error_prefix(err, "%s", o->data_dir) : 0;
+}
+
 static int open_service(struct service *s, const struct role_options *o, struct error *err)
 {
     uid_t uid;
     gid_t gid;
-    if (role_find_user(o->user, &uid, &gid, err) < 0 || raise_file_limit(err) < 0)
+    if (take_keys(s, o, err) < 0 || role_find_user(o->user, &uid, &gid, err) < 0 || raise_file_limit(err) < 0)
         return -1;
     if (o->origin != NULL && keep_credentials(s, o, err) < 0)
         return -1;
@@ -152,10 +173,7 @@ static int open_service(struct service *s, const struct role_options *o, struct 
         return -1;
     if (role_start_undertaker(&s->undertaker, err) < 0)
         return -1;
-    s->store = store_open(s->data_fd, err);
-    if (s->store == NULL)
-        return error_prefix(err, "%s", o->data_dir);
-    if (open_origin(s, o, err) < 0)
+    if (open_store(s, o, err) < 0 || open_origin(s, o, err) < 0)
         return -1;
     struct stat about;
     bool has_runtimes = stat(o->runtimes_dir, &about) == 0 && S_ISDIR(about.st_mode);

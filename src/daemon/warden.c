@@ -172,6 +172,7 @@ static int begin(struct warden *w, struct error *err)
         return -1;
     pool_open(w);
     courier_begin(w);
+    key_resume_rotation(w);
     return 0;
 }
 
@@ -198,6 +199,7 @@ static void end_all(struct warden *w)
     snapshot_free_all(w);
     worker_end_all(w);
     courier_end(w); /* workers that are let finish may need it */
+    key_free(w);
     uint64_t deadline_ns = clock_monotonic_ns() + LAST_WAIT_NS;
     env_free_all(w, deadline_ns);
     template_free_all(w, deadline_ns);

@@ -11,6 +11,7 @@
 #include "store/store.h"
 #include "thaw/template.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 
@@ -32,6 +33,8 @@
 struct warden;
 struct worker;
 struct template_entry;
+struct rotation;
+struct store_key_state;
 
 /* All that a start needs and that does not depend on the function. Start from BLANK_KIT_NONE. */
 struct blank_kit {
@@ -176,8 +179,9 @@ struct warden {
     uint64_t collected_ns; /* when the last collection began by itself; 0: none yet */
     struct loop_timer *collect_timer;
     struct pool pool;
-    struct budget *budget; /* of templates */
-    uint32_t building;     /* templates */
+    struct budget *budget;     /* of templates */
+    uint32_t building;         /* templates */
+    struct rotation *rotation; /* of the master key, while one runs */
     bool front_ready, stopping, failed;
     uint64_t stopping_ns; /* since */
     struct error failure; /* why it ends when nobody asked it to */
@@ -275,3 +279,9 @@ void snapshot_free_all(struct warden *w);
 /* warden_store.c: what is done to the whole store. */
 void store_run(struct warden *w, const struct wire_store_run *request);
 void store_collect_later(struct warden *w); /* there may be chunks now that nobody needs */
+
+/* warden_key.c: rotations of the master key. */
+void key_rotate(struct warden *w, const struct wire_store_run *request);
+void key_resume_rotation(struct warden *w); /* one that an earlier daemon has not finished */
+void key_free(struct warden *w);
+json_t *key_describe(const struct store_key_state *state); /* a new reference */

@@ -24,7 +24,7 @@ struct freeze_job {
     STAILQ_ENTRY(freeze_job) entry;
     struct warden *warden;
     uint64_t env_id;
-    char snapshot_id[WIRE_ID_HEX + 1];
+    char snapshot_id[WIRE_ID_HEX + 1], domain[WIRE_DOMAIN_MAX + 1];
     pid_t pid;
     int log_fd; /* the environment's */
     bool fixed_layout;
@@ -74,8 +74,8 @@ static int freeze_and_store(const struct freeze_job *job, struct store_writer **
 static void freeze_body(void *context, struct worker_result *result)
 {
     struct freeze_job *job = context;
-    struct store_writer *writer = store_writer_begin(
-        job->warden->options->store, job->snapshot_id, STORE_DEFAULT_DOMAIN, &result->error);
+    struct store_writer *writer =
+        store_writer_begin(job->warden->options->store, job->snapshot_id, job->domain, &result->error);
     if (writer == NULL)
         return;
     if (freeze_and_store(job, &writer, result, &result->error) < 0)
@@ -142,6 +142,7 @@ void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request)
         .fixed_layout = env->fixed_layout,
         .replay_count = request->replay_count};
     memcpy(job->snapshot_id, request->snapshot_id, sizeof job->snapshot_id);
+    memcpy(job->domain, request->domain, sizeof job->domain);
     for (size_t i = 0; i < job->replay_count; i++) {
         struct bytes bytes = request->replays[i].request;
         if (bytes.len > 0)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/warden_private.h"
+#include "store/rotate.h"
 #include "store/upkeep.h"
 
 #include <fcntl.h>
@@ -125,6 +126,14 @@ static int run_gc(struct store_job *job, struct error *err)
     return 0;
 }
 
+static int run_key(struct store_job *job)
+{
+    struct store_key_state state;
+    store_key_state(job->warden->options->store, &state);
+    say(job, json_pack("{s:o}", "totals", key_describe(&state)));
+    return 0;
+}
+
 static void store_body(void *context, struct worker_result *result)
 {
     struct store_job *job = context;
@@ -139,6 +148,8 @@ static void store_body(void *context, struct worker_result *result)
         failed = run_verify(job, &result->error);
     else if (job->request.verb == WIRE_STORE_GC)
         failed = run_gc(job, &result->error);
+    else if (job->request.verb == WIRE_STORE_KEY)
+        failed = run_key(job);
     if (failed < 0)
         say(job, json_pack("{s:s}", "error", result->error.text));
     else
@@ -183,6 +194,10 @@ void store_run(struct warden *w, const struct wire_store_run *request)
         .type = WIRE_STORE_RUNNING, .store_running = {.request_id = request->request_id}};
     struct error *err = &m.store_running.error;
     int pipe_fds[2] = {-1, -1};
+    if (request->verb == WIRE_STORE_ROTATE) {
+        key_rotate(w, request);
+        return;
+    }
     if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
         error_system(err, "cannot make a pipe");
     else

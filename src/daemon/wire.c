@@ -158,10 +158,34 @@ static void decode_env_started(struct decoder *d, struct wire_env_started *m)
     decode_error(d, &m->error);
 }
 
+bool wire_domain_is_valid(struct bytes name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    if (name.len == 0 || name.len > WIRE_DOMAIN_MAX || name.data[0] == '.')
+        return false;
+    for (size_t i = 0; i < name.len; i++)
+        if (name.data[i] == '\0' || strchr(allowed, name.data[i]) == NULL)
+            return false;
+    return true;
+}
+
+static void decode_domain(struct decoder *d, char out[WIRE_DOMAIN_MAX + 1])
+{
+    struct bytes name = cursor_blob(&d->c);
+    out[0] = '\0';
+    if (!wire_domain_is_valid(name)) {
+        refuse(d, "trust domain");
+        return;
+    }
+    memcpy(out, name.data, name.len);
+    out[name.len] = '\0';
+}
+
 static void encode_env_freeze(struct buffer *out, const struct wire_env_freeze *m)
 {
     buffer_append_u64(out, m->env_id);
     buffer_append_string(out, m->snapshot_id);
+    buffer_append_string(out, m->domain);
     buffer_append_u32(out, m->replay_count);
     for (uint32_t i = 0; i < m->replay_count; i++) {
         buffer_append_u16(out, m->replays[i].port);
@@ -173,6 +197,7 @@ static void decode_env_freeze(struct decoder *d, struct wire_env_freeze *m)
 {
     m->env_id = decode_env_id(d);
     decode_snapshot_id(d, m->snapshot_id);
+    decode_domain(d, m->domain);
     uint32_t count = decode_u32_within(d, 0, WIRE_REPLAY_MAX, "count of requests");
     if (d->bad)
         return;
@@ -285,7 +310,7 @@ static void decode_store_run(struct decoder *d, struct wire_store_run *m)
 {
     m->request_id = cursor_u64(&d->c);
     m->verb =
-        (enum wire_store_verb)decode_u32_within(d, WIRE_STORE_STATS, WIRE_STORE_GC, "verb of the store");
+        (enum wire_store_verb)decode_u32_within(d, WIRE_STORE_STATS, WIRE_STORE_ROTATE, "verb of the store");
     m->repair = decode_bool(d, "repair flag");
 }
 

@@ -107,9 +107,11 @@ struct wire_replay {
     struct bytes request;
 };
 
+#define WIRE_DOMAIN_MAX 64
 struct wire_env_freeze {
     uint64_t env_id;
     char snapshot_id[WIRE_ID_HEX + 1]; /* chosen by the front */
+    char domain[WIRE_DOMAIN_MAX + 1];  /* the trust domain that its chunks are shared in */
     struct wire_replay replays[WIRE_REPLAY_MAX];
     uint32_t replay_count;
 };
@@ -152,7 +154,13 @@ struct wire_status_told {
 };
 
 /* What can be done to the whole store: sizes, a check of every byte, a collection of what nobody needs. */
-enum wire_store_verb { WIRE_STORE_STATS = 1, WIRE_STORE_VERIFY, WIRE_STORE_GC };
+enum wire_store_verb {
+    WIRE_STORE_STATS = 1,
+    WIRE_STORE_VERIFY,
+    WIRE_STORE_GC,
+    WIRE_STORE_KEY,
+    WIRE_STORE_ROTATE
+};
 
 struct wire_store_run {
     uint64_t request_id;
@@ -186,6 +194,9 @@ struct wire_message {
         char snapshot_id[WIRE_ID_HEX + 1]; /* the template and delete messages */
     };
 };
+
+/* 1 to WIRE_DOMAIN_MAX letters, digits, dots, dashes and underscores; it does not begin with a dot. */
+bool wire_domain_is_valid(struct bytes name);
 
 /* Append the packet. What is encoded is the caller's own: a message beyond the limits is a bug, and aborts.
  */

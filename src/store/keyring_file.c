@@ -93,8 +93,8 @@ int keyring_replace_file(
     int dir_fd, const char *file, const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err)
 {
     char temporary[KEYRING_FILE_NAME_MAX];
-    snprintf(temporary, sizeof temporary, ".new.%s", file); /* not a domain's name: those begin with no dot */
-    unlinkat(dir_fd, temporary, 0);                         /* what one that was killed left */
+    snprintf(temporary, sizeof temporary, KEYRING_NEW_PREFIX "%s", file);
+    unlinkat(dir_fd, temporary, 0); /* what one that was killed left */
     if (create_and_sync(dir_fd, temporary, wrapped, err) < 0)
         return -1;
     fault_point("rotate.file_written");
@@ -164,7 +164,7 @@ static int create_domain(
     struct keyring *ring, int domains_fd, const char *name, uint8_t salt[SEAL_KEY_BYTES], struct error *err)
 {
     char temporary[KEYRING_FILE_NAME_MAX];
-    snprintf(temporary, sizeof temporary, ".new.%d", getpid());
+    snprintf(temporary, sizeof temporary, KEYRING_NEW_PREFIX "%d", getpid());
     if (random_fill(salt, SEAL_KEY_BYTES, err) < 0)
         return -1;
     uint8_t wrapped[KEYRING_FILE_BYTES];

@@ -88,6 +88,8 @@ static int check_domains(
     for (struct dirent *entry; !foreign && (entry = readdir(folder)) != NULL;) {
         uint8_t wrapped[KEYRING_FILE_BYTES + 1];
         size_t len = 0;
+        if (strncmp(entry->d_name, KEYRING_NEW_PREFIX, strlen(KEYRING_NEW_PREFIX)) == 0)
+            unlinkat(fd, entry->d_name, 0); /* half made by one that was killed */
         if (keyring_check_domain(entry->d_name, NULL) < 0 ||
             keyring_read_wrapped(fd, entry->d_name, wrapped, &len, NULL) < 0)
             continue;
@@ -126,6 +128,7 @@ struct keyring *keyring_open(
     if (ring == NULL)
         return NULL;
     master_next_remove(sources->current, data_fd);
+    unlinkat(store_fd, KEYRING_NEW_PREFIX KEYRING_OLDER_FILE, 0); /* of one that was killed */
     if (check_domains(ring, store_fd, sources, err) == 0 && keep_older(ring, store_fd, err) == 0)
         return ring;
     keyring_free(ring);

@@ -5,6 +5,8 @@
 
 #include <sys/file.h>
 
+#define KEYRING_NEW_PREFIX ".new." /* of files before they have their names; no domain's name begins so */
+
 struct keyring {
     struct keyring_page *page;
     int lock_fd; /* DATA/store */

@@ -79,6 +79,7 @@ struct sweep {
     int store_fd;
     keyring_rewrapped *rewrapped;
     void *context;
+    bool count_only;
     uint64_t seen, changed, damaged; /* in this pass */
 };
 
@@ -89,6 +90,8 @@ static int sweep_file(struct sweep *s, int dir_fd, const char *file, enum keyrin
     struct error here = {0};
     bool rewrapped = false;
     s->seen++;
+    if (s->count_only)
+        return 0;
     if (keyring_rewrap_file(s->ring, dir_fd, file, kind, name, &rewrapped, &here) == 0) {
         if (!rewrapped)
             return 0;
@@ -151,17 +154,28 @@ static int sweep_folder(struct sweep *s, const char *name,
     return result;
 }
 
+static int sweep_all(struct sweep *s, struct error *err)
+{
+    return sweep_folder(s, KEYRING_DOMAINS, sweep_domain, err) < 0
+               ? -1
+               : sweep_folder(s, KEYRING_SNAPSHOTS, sweep_snapshot, err);
+}
+
 int keyring_sweep(
     struct keyring *ring, int store_fd, keyring_rewrapped *rewrapped, void *context, struct error *err)
 {
     struct keyring_progress *progress = keyring_progress(ring);
+    struct sweep count = {.store_fd = store_fd, .count_only = true};
     int clean = 0;
+    if (sweep_all(&count, err) < 0)
+        return -1;
+    atomic_store(&progress->total, count.seen);
+    atomic_store(&progress->done, 0);
     for (int pass = 0; clean < CLEAN_PASSES; pass++) {
         struct sweep s = {.ring = ring, .store_fd = store_fd, .rewrapped = rewrapped, .context = context};
         if (pass == PASSES_MAX)
             return error_set(err, ERROR_BUSY, "snapshots come faster than their keys can be wrapped anew");
-        if (sweep_folder(&s, KEYRING_DOMAINS, sweep_domain, err) < 0 ||
-            sweep_folder(&s, KEYRING_SNAPSHOTS, sweep_snapshot, err) < 0)
+        if (sweep_all(&s, err) < 0)
             return -1;
         atomic_store(&progress->total, s.seen);
         atomic_store(&progress->damaged, s.damaged);

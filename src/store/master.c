@@ -118,6 +118,17 @@ void master_source_free(struct master_source *source)
     OPENSSL_cleanse(source, sizeof *source);
 }
 
+void master_source_copy(struct master_source *to, const struct master_source *from)
+{
+    *to = *from;
+    to->value = xstrdup(from->value);
+}
+
+void master_source_forget(struct master_source *source)
+{
+    OPENSSL_cleanse(source->env_key, sizeof source->env_key);
+}
+
 static int create_key(int data_fd, const char *path, uint8_t key[MASTER_KEY_BYTES], struct error *err)
 {
     if (random_fill(key, MASTER_KEY_BYTES, err) < 0)

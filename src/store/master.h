@@ -39,6 +39,9 @@ const char *master_source_text(const struct master_source *source, char out[256]
 MUST_CHECK int master_source_load(const struct master_source *source, int data_fd, bool may_create,
     uint8_t key[MASTER_KEY_BYTES], struct error *err);
 void master_source_free(struct master_source *source);
+void master_source_copy(struct master_source *to, const struct master_source *from);
+void master_source_forget(
+    struct master_source *source); /* the secret; it cannot be loaded any more if it was env */
 
 /* A rotation of a file's key: PATH.next is written and durable; then put in the file's place; or removed. */
 MUST_CHECK int master_next_write(

@@ -3,6 +3,7 @@
 
 #include "store/chunk.h"
 #include "store/keyring.h"
+#include "store/master.h"
 #include "store/origin_mark.h"
 #include "store/recipe.h"
 #include "store/store.h"
@@ -15,13 +16,15 @@
 #define STORE_HOT_CODEC CODEC_LZ4
 
 struct store {
-    int store_fd;            /* DATA/store; the others are its folders */
-    int snapshots_fd;        /* 0700 */
-    int chunks_fd;           /* 0711: the pager, who is nobody, opens chunks by their names */
-    int domains_fd;          /* 0700 */
-    int tmp_fd;              /* 0700 */
-    struct keyring *keyring; /* NULL once it was forgotten */
-    int origin_control_fd;   /* not ours; -1: there is no origin */
+    int store_fd;                    /* DATA/store; the others are its folders */
+    int snapshots_fd;                /* 0700 */
+    int chunks_fd;                   /* 0711: the pager, who is nobody, opens chunks by their names */
+    int domains_fd;                  /* 0700 */
+    int tmp_fd;                      /* 0700 */
+    int data_fd;                     /* DATA, where a relative key file is */
+    struct master_source key_source; /* without a secret: only for rotations */
+    struct keyring *keyring;         /* NULL once it was forgotten */
+    int origin_control_fd;           /* not ours; -1: there is no origin */
     uint8_t origin_id[ORIGIN_MARK_ID_BYTES];
     struct origin *origin; /* of the process origin_pid */
     pid_t origin_pid;

@@ -6,6 +6,7 @@
 #include "store/keyring_rotate.h"
 #include "store/private.h"
 #include "store/remote.h"
+#include "store/rotate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,22 +64,19 @@ static int open_folders(struct store *s, int data_dir_fd, struct error *err)
     return 0;
 }
 
-static int open_store(struct store *s, int data_dir_fd, struct error *err)
+static int open_store(struct store *s, const struct master_source *older, struct error *err)
 {
     size_t snapshots = 0;
-    if (open_folders(s, data_dir_fd, err) < 0 ||
+    if (open_folders(s, s->data_fd, err) < 0 ||
         folder_list(s->snapshots_fd, sweep_snapshot, &snapshots, err) < 0)
         return -1;
-    struct master_source source = {0};
-    const struct keyring_sources sources = {.current = &source};
-    if (master_source_parse(&source, NULL, err) < 0)
-        return -1;
-    s->keyring = keyring_open(data_dir_fd, s->store_fd, &sources, snapshots == 0, err);
-    master_source_free(&source);
+    const struct keyring_sources sources = {.current = &s->key_source, .older = older};
+    s->keyring = keyring_open(s->data_fd, s->store_fd, &sources, snapshots == 0, err);
     return s->keyring == NULL ? -1 : 0;
 }
 
-struct store *store_open(int data_dir_fd, struct error *err)
+struct store *store_open_with(
+    int data_dir_fd, const struct master_source *key, const struct master_source *older, struct error *err)
 {
     struct store *s = xcalloc(1, sizeof *s);
     *s = (struct store){.store_fd = -1,
@@ -87,10 +85,24 @@ struct store *store_open(int data_dir_fd, struct error *err)
         .domains_fd = -1,
         .tmp_fd = -1,
         .origin_control_fd = -1};
-    if (open_store(s, data_dir_fd, err) == 0)
+    s->data_fd = fcntl(data_dir_fd, F_DUPFD_CLOEXEC, 3);
+    int result = s->data_fd < 0 ? error_system(err, "cannot hold the data folder") : 0;
+    if (result == 0 && key == NULL)
+        result = master_source_parse(&s->key_source, NULL, err);
+    else if (result == 0)
+        master_source_copy(&s->key_source, key);
+    if (result == 0)
+        result = open_store(s, older, err);
+    master_source_forget(&s->key_source);
+    if (result == 0)
         return s;
     store_close(s);
     return NULL;
+}
+
+struct store *store_open(int data_dir_fd, struct error *err)
+{
+    return store_open_with(data_dir_fd, NULL, NULL, err);
 }
 
 void store_forget_master(struct store *s)
@@ -105,6 +117,8 @@ void store_close(struct store *s)
     store_forget_master(s);
     if (s->origin_pid == getpid())
         origin_free(s->origin);
+    master_source_free(&s->key_source);
+    fd_close(&s->data_fd);
     fd_close(&s->tmp_fd);
     fd_close(&s->domains_fd);
     fd_close(&s->chunks_fd);

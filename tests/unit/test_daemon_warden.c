@@ -438,6 +438,7 @@ static void freeze_counter_as(struct fixture *f, uint64_t id, const char *snapsh
     read_log(f->fds[WIRE_FD_LOG], "tick", &log);
     struct wire_message m = {.type = WIRE_ENV_FREEZE, .env_freeze = {.env_id = id}};
     strcpy(m.env_freeze.snapshot_id, snapshot);
+    strcpy(m.env_freeze.domain, "default");
     send_message(f, &m);
     m = expect(f, WIRE_ENV_FROZEN);
     if (m.env_frozen.error.kind != ERROR_NONE)

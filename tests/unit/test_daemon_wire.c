@@ -41,6 +41,7 @@ static struct wire_message make(enum wire_type type)
     case WIRE_ENV_FREEZE:
         m.env_freeze.env_id = 9;
         strcpy(m.env_freeze.snapshot_id, ID);
+        strcpy(m.env_freeze.domain, "Team-7_x.eu");
         m.env_freeze.replay_count = 2;
         m.env_freeze.replays[0] = (struct wire_replay){40001, {(const uint8_t *)"GET /", 5}};
         m.env_freeze.replays[1] = (struct wire_replay){40002, {(const uint8_t *)"", 0}};
@@ -190,6 +191,12 @@ static void values_beyond_the_limits_are_refused(void **state)
     static const uint8_t long_request[WIRE_REPLAY_BYTES + 1];
     m.env_freeze.replays[0].request = (struct bytes){long_request, sizeof long_request};
     expect_refused(&m, "length of a request");
+    static const char *const domains[] = {"", ".", "../x", "a/b", "a b"};
+    for (size_t i = 0; i < countof(domains); i++) {
+        m = make(WIRE_ENV_FREEZE);
+        strcpy(m.env_freeze.domain, domains[i]);
+        expect_refused(&m, "trust domain");
+    }
     m = make(WIRE_TEMPLATE_DROP);
     m.snapshot_id[31] = 'X';
     expect_refused(&m, "snapshot id");
