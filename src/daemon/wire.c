@@ -160,7 +160,7 @@ static void decode_env_started(struct decoder *d, struct wire_env_started *m)
 
 bool wire_domain_is_valid(struct bytes name)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
     if (name.len == 0 || name.len > WIRE_DOMAIN_MAX || name.data[0] == '.')
         return false;
     for (size_t i = 0; i < name.len; i++)

@@ -195,7 +195,7 @@ struct wire_message {
     };
 };
 
-/* 1 to WIRE_DOMAIN_MAX letters, digits, dots, dashes and underscores; it does not begin with a dot. */
+/* 1 to WIRE_DOMAIN_MAX lower-case letters, digits, dots, dashes and underscores; it does not begin with a dot. */
 bool wire_domain_is_valid(struct bytes name);
 
 /* Append the packet. What is encoded is the caller's own: a message beyond the limits is a bug, and aborts.

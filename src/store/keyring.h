@@ -91,7 +91,7 @@ MUST_CHECK int keyring_rewrap_file(struct keyring *ring, int dir_fd, const char 
  * wrapped is unreadable from then on, whatever else is left. */
 MUST_CHECK int keyring_shred_file(struct keyring *ring, int dir_fd, const char *file, struct error *err);
 
-/* A trust domain's name: 1 to KEYRING_DOMAIN_NAME_MAX of a-z A-Z 0-9 - _ and, not first, a dot. ERROR_INVALID. */
+/* A trust domain's name: 1 to KEYRING_DOMAIN_NAME_MAX of a-z 0-9 - _ and, not first, a dot. ERROR_INVALID. */
 MUST_CHECK int keyring_check_domain(const char *name, struct error *err);
 /* The salt of a domain: read, or made and durable when there is none. `domains_fd` is the folder of them. Whoever
  * else makes the same one at the same time gets the same salt. One that is damaged is made anew. */

@@ -148,13 +148,14 @@ int keyring_shred_file(struct keyring *ring, int dir_fd, const char *file, struc
 
 int keyring_check_domain(const char *name, struct error *err)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-_.";
     size_t len = strlen(name);
     if (len > 0 && len <= KEYRING_DOMAIN_NAME_MAX && name[0] != '.' && strspn(name, allowed) == len)
         return 0;
     return error_set(err, ERROR_INVALID,
-        "a trust domain's name has 1 to %d letters, digits, dots, dashes and underscores, and does not begin "
-        "with a dot",
+        "a trust domain's name has 1 to %d lower-case letters, digits, dots, dashes and underscores, and "
+        "does "
+        "not begin with a dot",
         KEYRING_DOMAIN_NAME_MAX);
 }
 

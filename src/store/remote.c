@@ -1,5 +1,6 @@
 /* A publish, a deletion, and a trust domain's salt, as the origin sees them. */
 #include "store/remote.h"
+#include "store/keyring_private.h"
 
 #include "base/fault.h"
 #include "base/fd.h"
@@ -312,7 +313,7 @@ static int adopt(struct store *s, const char *domain, int fd, struct error *err)
     memset(salt, 0, sizeof salt);
     if (result < 0)
         return error_prefix(err, "the origin's file of trust domain %s", domain);
-    return file_write_atomic(s->domains_fd, domain, theirs, KEYRING_FILE_BYTES, 0600, err);
+    return keyring_replace_file(s->domains_fd, domain, theirs, err);
 }
 
 /* Ours, where the origin has none. ERROR_CONFLICT: now it has one. */

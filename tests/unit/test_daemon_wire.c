@@ -41,7 +41,7 @@ static struct wire_message make(enum wire_type type)
     case WIRE_ENV_FREEZE:
         m.env_freeze.env_id = 9;
         strcpy(m.env_freeze.snapshot_id, ID);
-        strcpy(m.env_freeze.domain, "Team-7_x.eu");
+        strcpy(m.env_freeze.domain, "team-7_x.eu");
         m.env_freeze.replay_count = 2;
         m.env_freeze.replays[0] = (struct wire_replay){40001, {(const uint8_t *)"GET /", 5}};
         m.env_freeze.replays[1] = (struct wire_replay){40002, {(const uint8_t *)"", 0}};

@@ -264,8 +264,8 @@ static void racing_makers_of_a_domain_agree(void **state)
 static void domains_have_plain_names(void **state)
 {
     (void)state;
-    static const char *const good[] = {"default", "a", "Team-7_x.eu", "9"};
-    static const char *const bad[] = {"", ".", "..", ".x", "a/b", "a b", "\xc3\xa4"};
+    static const char *const good[] = {"default", "a", "team-7_x.eu", "9"};
+    static const char *const bad[] = {"", ".", "..", ".x", "a/b", "a b", "Team", "\xc3\xa4"};
     for (size_t i = 0; i < countof(good); i++)
         assert_int_equal(keyring_check_domain(good[i], NULL), 0);
     for (size_t i = 0; i < countof(bad); i++)
