@@ -13,13 +13,16 @@
 
 #include <err.h>
 #include <fcntl.h>
+#include <lz4.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #define SNAPSHOTS_MAX 256
 
@@ -151,42 +154,84 @@ static bool digests_add(struct digests *set, const uint8_t digest[SHA256_DIGEST_
 
 /* ---- cutting and measuring ---- */
 
+#define PAGE 4096
+
+/* What could be used to compress; the first is nothing. */
+struct candidate {
+    const char *name;
+    bool zstd;
+    int level; /* of lz4: the acceleration */
+};
+static const struct candidate candidates[] = {{"none", false, 0}, {"lz4", false, 1}, {"lz4 x4", false, 4},
+    {"zstd -5", true, -5}, {"zstd -3", true, -3}, {"zstd -1", true, -1}, {"zstd 1", true, 1},
+    {"zstd 3", true, 3}};
+#define CANDIDATES countof(candidates)
+
 struct totals {
     uint64_t bytes, chunks, new_bytes, new_chunks;
-    uint64_t again_bytes, again_new_bytes; /* of versions after a function's first */
-    uint64_t again_chunks, again_new_chunks;
-    uint64_t packed[CODEC_COUNT], pack_ns[CODEC_COUNT], unpack_ns[CODEC_COUNT];
+    uint64_t packed[CANDIDATES], pack_ns[CANDIDATES], unpack_ns[CANDIDATES];
     uint64_t hash_ns, seal_ns, open_ns;
 };
 
 struct measurement {
     size_t chunk_bytes;
     struct digests seen;
-    struct codecs codecs;
+    ZSTD_CCtx *zstd_pack;
+    ZSTD_DCtx *zstd_unpack;
     struct chunk_tools *tools;
     uint8_t *packed, *plain;
     struct totals all;
 };
 
+/* Processor time, of all threads: what a core can do, whatever else the machine does meanwhile. */
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static uint64_t since(uint64_t begin_ns)
 {
-    return clock_monotonic_ns() - begin_ns;
+    return cpu_ns() - begin_ns;
+}
+
+static size_t pack(struct measurement *m, const struct candidate *c, const uint8_t *data, size_t len)
+{
+    size_t worth = len - len / 16, packed;
+    if (c->zstd)
+        packed = ZSTD_compressCCtx(m->zstd_pack, m->packed, worth, data, len, c->level);
+    else
+        packed =
+            (size_t)LZ4_compress_fast((const char *)data, (char *)m->packed, (int)len, (int)worth, c->level);
+    return packed == 0 || ZSTD_isError(packed) ? 0 : packed;
+}
+
+static void unpack(struct measurement *m, const struct candidate *c, size_t packed, size_t len)
+{
+    size_t got;
+    if (c->zstd)
+        got = ZSTD_decompressDCtx(m->zstd_unpack, m->plain, len, m->packed, packed);
+    else
+        got = (size_t)LZ4_decompress_safe((const char *)m->packed, (char *)m->plain, (int)packed, (int)len);
+    if (got != len)
+        errx(1, "a chunk does not come back from %s", c->name);
 }
 
 static void measure_codecs(struct measurement *m, const uint8_t *data, size_t len)
 {
-    for (int codec = 0; codec < CODEC_COUNT; codec++) {
-        struct error err = {0};
-        uint64_t begin_ns = clock_monotonic_ns();
-        size_t packed = codec_compress(&m->codecs, codec, data, len, m->packed);
-        m->all.pack_ns[codec] += since(begin_ns);
-        m->all.packed[codec] += packed > 0 ? packed : len;
-        begin_ns = clock_monotonic_ns();
-        if (codec_decompress(&m->codecs, packed > 0 ? (enum codec)codec : CODEC_NONE,
-                packed > 0 ? m->packed : data, packed > 0 ? packed : len, m->plain, len, &err) < 0 ||
-            memcmp(m->plain, data, len) != 0)
-            errx(1, "a chunk does not come back: %s", err.text);
-        m->all.unpack_ns[codec] += since(begin_ns);
+    m->all.packed[0] += len;
+    for (size_t i = 1; i < CANDIDATES; i++) {
+        uint64_t begin_ns = cpu_ns();
+        size_t packed = pack(m, &candidates[i], data, len);
+        m->all.pack_ns[i] += since(begin_ns);
+        m->all.packed[i] += packed > 0 ? packed : len;
+        begin_ns = cpu_ns();
+        if (packed > 0)
+            unpack(m, &candidates[i], packed, len);
+        m->all.unpack_ns[i] += since(begin_ns);
+        if (packed > 0 && memcmp(m->plain, data, len) != 0)
+            errx(1, "a chunk comes back wrong from %s", candidates[i].name);
     }
 }
 
@@ -197,41 +242,38 @@ static void measure_seal(struct measurement *m, const uint8_t *data, size_t len)
     struct error err = {0};
     const uint8_t *sealed;
     size_t sealed_len;
-    uint64_t begin_ns = clock_monotonic_ns();
+    uint64_t begin_ns = cpu_ns();
     if (chunk_identify(m->tools, salt, data, len, &id, &err) < 0)
         errx(1, "%s", err.text);
     m->all.hash_ns += since(begin_ns);
-    begin_ns = clock_monotonic_ns();
+    begin_ns = cpu_ns();
     if (chunk_seal(m->tools, &id, CODEC_NONE, data, len, &sealed, &sealed_len, &err) < 0)
         errx(1, "%s", err.text);
     m->all.seal_ns += since(begin_ns);
-    begin_ns = clock_monotonic_ns();
+    begin_ns = cpu_ns();
     if (chunk_open(m->tools, &id, sealed, sealed_len, m->plain, len, &err) < 0)
         errx(1, "%s", err.text);
     m->all.open_ns += since(begin_ns);
 }
 
-static void take_chunk(struct measurement *m, const uint8_t *data, size_t len, bool again)
+static void take_chunk(struct measurement *m, const uint8_t *data, size_t len)
 {
     uint8_t digest[SHA256_DIGEST_LENGTH];
     SHA256(data, len, digest);
-    bool is_new = digests_add(&m->seen, digest);
     m->all.bytes += len;
     m->all.chunks++;
-    m->all.again_bytes += again ? len : 0;
-    m->all.again_chunks += again;
-    if (!is_new)
+    if (!digests_add(&m->seen, digest))
         return;
     m->all.new_bytes += len;
     m->all.new_chunks++;
-    m->all.again_new_bytes += again ? len : 0;
-    m->all.again_new_chunks += again;
+    if (m->chunk_bytes == PAGE) /* only to tell what could be shared at best */
+        return;
     measure_codecs(m, data, len);
     measure_seal(m, data, len);
 }
 
 /* As the store's writer does. */
-static void cut(struct measurement *m, const struct snapshot *s, bool again)
+static void cut(struct measurement *m, const struct snapshot *s)
 {
     uint64_t begin = 0, end = 0, space = 0, block = 0, next = 0;
     for (size_t i = 0; i < s->piece_count; i++) {
@@ -240,7 +282,7 @@ static void cut(struct measurement *m, const struct snapshot *s, bool again)
             uint64_t room = m->chunk_bytes - p.address % m->chunk_bytes, n = p.len < room ? p.len : room;
             if (end > begin &&
                 (space != p.space || block != p.address / m->chunk_bytes || p.address < next)) {
-                take_chunk(m, s->stream + begin, end - begin, again);
+                take_chunk(m, s->stream + begin, end - begin);
                 begin = end;
             }
             space = p.space;
@@ -252,7 +294,7 @@ static void cut(struct measurement *m, const struct snapshot *s, bool again)
         }
     }
     if (end > begin)
-        take_chunk(m, s->stream + begin, end - begin, again);
+        take_chunk(m, s->stream + begin, end - begin);
 }
 
 static bool is_again(size_t at)
@@ -273,39 +315,149 @@ static double percent(uint64_t part, uint64_t whole)
     return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static struct totals measure(size_t chunk_bytes, bool each)
+/* Into totals[i] what there is up to snapshot i, with itself. */
+static void measure(size_t chunk_bytes, struct totals *totals)
 {
     struct error err = {0};
     struct measurement m = {.chunk_bytes = chunk_bytes};
     m.tools = chunk_tools_new(true, &err);
-    if (m.tools == NULL || codecs_init(&m.codecs, true, &err) < 0)
+    m.zstd_pack = ZSTD_createCCtx();
+    m.zstd_unpack = ZSTD_createDCtx();
+    if (m.tools == NULL)
         errx(1, "%s", err.text);
     m.packed = xcalloc(1, CHUNK_PLAIN_MAX);
     m.plain = xcalloc(1, CHUNK_PLAIN_MAX);
     for (size_t i = 0; i < snapshot_count; i++) {
-        struct totals before = m.all;
-        cut(&m, &snapshots[i], is_again(i));
-        const struct totals *t = &m.all;
-        uint64_t bytes = t->bytes - before.bytes, chunks = t->chunks - before.chunks;
-        uint64_t fresh = t->new_bytes - before.new_bytes, new_chunks = t->new_chunks - before.new_chunks;
-        if (each)
-            printf("| %s%s | %.1f | %lu | %.1f | %.1f | %.1f | %.1f |\n", snapshots[i].label,
-                is_again(i) ? ", again" : "", (double)bytes / 1e6, chunks,
-                percent(chunks - new_chunks, chunks), percent(bytes - fresh, bytes),
-                (double)(t->packed[CODEC_LZ4] - before.packed[CODEC_LZ4]) / 1e6,
-                (double)(t->packed[CODEC_ZSTD] - before.packed[CODEC_ZSTD]) / 1e6);
+        cut(&m, &snapshots[i]);
+        totals[i] = m.all;
     }
-    codecs_free(&m.codecs);
+    ZSTD_freeCCtx(m.zstd_pack);
+    ZSTD_freeDCtx(m.zstd_unpack);
     chunk_tools_free(m.tools);
     free(m.packed);
     free(m.plain);
     free(m.seen.slots);
-    return m.all;
+}
+
+/* ---- tables ---- */
+
+static const size_t sizes_kib[] = {4, 64, 128, 256, 512};
+#define SIZES countof(sizes_kib)
+static struct totals totals[SIZES][SNAPSHOTS_MAX];
+
+static void print_snapshots(void)
+{
+    printf("| snapshot | MB | chunks of 64 KiB | 128 | 256 | 512 | found %%: of pages | bytes at 64 KiB | "
+           "128 | 256 | 512 | "
+           "chunks at 64 KiB | 128 | 256 | 512 |\n|");
+    for (int i = 0; i < 15; i++)
+        printf(" --- |");
+    for (size_t i = 0; i < snapshot_count; i++) {
+        static const struct totals none;
+        printf("\n| %s%s | %.1f |", snapshots[i].label, is_again(i) ? ", again" : "",
+            (double)snapshots[i].bytes / 1e6);
+        const struct totals *now[SIZES], *before[SIZES];
+        for (size_t size = 0; size < SIZES; size++) {
+            now[size] = &totals[size][i];
+            before[size] = i > 0 ? &totals[size][i - 1] : &none;
+        }
+        for (size_t size = 1; size < SIZES; size++)
+            printf(" %lu |", now[size]->chunks - before[size]->chunks);
+        for (size_t size = 0; size < SIZES; size++) {
+            uint64_t bytes = now[size]->bytes - before[size]->bytes;
+            printf(" %.1f |", percent(bytes - (now[size]->new_bytes - before[size]->new_bytes), bytes));
+        }
+        for (size_t size = 1; size < SIZES; size++) {
+            uint64_t chunks = now[size]->chunks - before[size]->chunks;
+            printf(" %.1f |", percent(chunks - (now[size]->new_chunks - before[size]->new_chunks), chunks));
+        }
+    }
+    printf("\n");
+}
+
+static void print_sizes(void)
+{
+    printf("\n| chunks of | number | mean KiB | unlike MB | hash, MB/s | seal, MB/s | open, MB/s |\n"
+           "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    for (size_t size = 1; size < SIZES; size++) {
+        const struct totals *t = &totals[size][snapshot_count - 1];
+        printf("| %zu KiB | %lu | %.0f | %.1f | %.0f | %.0f | %.0f |\n", sizes_kib[size], t->chunks,
+            (double)t->bytes / (double)t->chunks / 1024, (double)t->new_bytes / 1e6,
+            per_s(t->new_bytes, t->hash_ns), per_s(t->new_bytes, t->seal_ns),
+            per_s(t->new_bytes, t->open_ns));
+    }
+    printf("\n| codec |");
+    for (size_t size = 1; size < SIZES; size++)
+        printf(" %zu KiB: %% | pack, MB/s | unpack, MB/s |", sizes_kib[size]);
+    printf("\n| --- |");
+    for (size_t i = 3; i < 3 * SIZES; i++)
+        printf(" ---: |");
+    for (size_t i = 1; i < CANDIDATES; i++) {
+        printf("\n| %s |", candidates[i].name);
+        for (size_t size = 1; size < SIZES; size++) {
+            const struct totals *t = &totals[size][snapshot_count - 1];
+            printf(" %.1f | %.0f | %.0f |", percent(t->packed[i], t->new_bytes),
+                per_s(t->new_bytes, t->pack_ns[i]), per_s(t->new_bytes, t->unpack_ns[i]));
+        }
+    }
+    printf("\n");
+}
+
+/* ---- the store's own writer and reader, with its threads and fsyncs, in a new store ---- */
+
+static void publish(struct store *store, const struct snapshot *s)
+{
+    struct error err = {0};
+    struct store_written written;
+    uint64_t begin_ns = clock_monotonic_ns(), begin_cpu_ns = cpu_ns();
+    struct store_writer *w = store_writer_begin(store, s->id, STORE_DEFAULT_DOMAIN, &err);
+    if (w == NULL)
+        errx(1, "%s", err.text);
+    for (size_t i = 0; i < s->piece_count; i++) {
+        const struct piece *p = &s->pieces[i];
+        if (store_writer_pages(w, p->space, p->address, s->stream + p->offset, p->len, &err) < 0)
+            errx(1, "%s", err.text);
+    }
+    uint64_t fed_ns = clock_monotonic_ns() - begin_ns;
+    if (store_writer_commit(w, "", 0, &written, &err) < 0)
+        errx(1, "%s", err.text);
+    uint64_t written_ns = clock_monotonic_ns() - begin_ns, written_cpu_ns = since(begin_cpu_ns);
+    CLEANUP_FREE uint8_t *plain = xcalloc(1, CHUNK_PLAIN_MAX);
+    struct store_reader *reader = store_reader_open(store, s->id, NULL, &err);
+    begin_cpu_ns = cpu_ns();
+    for (size_t i = 0; reader != NULL && i < store_reader_chunk_count(reader); i++)
+        if (store_reader_read_chunk(reader, i, plain, &err) < 0)
+            errx(1, "%s", err.text);
+    uint64_t read_ns = since(begin_cpu_ns);
+    store_reader_close(reader);
+    printf("| %s | %.1f | %.1f | %lu | %lu | %.0f | %.0f | %.0f | %.0f |\n", s->label, (double)s->bytes / 1e6,
+        (double)written.stored_bytes / 1e6, written.chunks, written.chunks_shared, per_s(s->bytes, fed_ns),
+        per_s(s->bytes, written_ns), per_s(s->bytes, written_cpu_ns), per_s(s->bytes, read_ns));
+}
+
+static void publish_all(const char *near)
+{
+    struct error err = {0};
+    CLEANUP_FREE char *path = xasprintf("%s.bench-XXXXXX", near);
+    if (mkdtemp(path) == NULL)
+        errx(1, "cannot make the folder %s", path);
+    CLEANUP_FD int data = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct store *store = store_open(data, &err);
+    if (store == NULL)
+        errx(1, "%s", err.text);
+    printf("\n| the store's writer | MB | new on disk MB | chunks | found | sealed, MB/s | with fsync, MB/s "
+           "| read, MB/s |\n"
+           "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    for (size_t i = 0; i < snapshot_count; i++)
+        publish(store, &snapshots[i]);
+    store_close(store);
+    CLEANUP_FREE char *command = xasprintf("rm -rf '%s'", path);
+    if (system(command) != 0)
+        errx(1, "cannot remove %s", path);
 }
 
 int main(int argc, char **argv)
 {
-    static const size_t sizes[] = {64, 128, 256, 512};
     struct error err = {0};
     if (argc < 2)
         errx(2, "usage: store-chunks DATA [LABEL...]");
@@ -317,34 +469,12 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < snapshot_count; i++)
         load(store, &snapshots[i]);
     store_close(store);
-
-    struct totals totals[countof(sizes)];
-    printf("| snapshot, chunks of %u KiB | MB | chunks | chunks shared %% | bytes shared %% | new: lz4 MB | "
-           "zstd MB |\n"
-           "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-        STORE_CHUNK_BYTES / 1024);
-    for (size_t i = 0; i < countof(sizes); i++)
-        totals[i] = measure(sizes[i] * 1024, sizes[i] * 1024 == STORE_CHUNK_BYTES);
-    printf("\n| chunk KiB | chunks | mean KiB | again: chunks shared %% | bytes shared %% | new MB | lz4 MB "
-           "| zstd MB |\n"
-           "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    for (size_t i = 0; i < countof(sizes); i++) {
-        const struct totals *t = &totals[i];
-        printf("| %zu | %lu | %.0f | %.1f | %.1f | %.1f | %.1f | %.1f |\n", sizes[i], t->chunks,
-            (double)t->bytes / (double)t->chunks / 1024,
-            percent(t->again_chunks - t->again_new_chunks, t->again_chunks),
-            percent(t->again_bytes - t->again_new_bytes, t->again_bytes), (double)t->new_bytes / 1e6,
-            (double)t->packed[CODEC_LZ4] / 1e6, (double)t->packed[CODEC_ZSTD] / 1e6);
-    }
-    printf("\n| one core, MB/s | hash | seal | open | lz4: pack | unpack | zstd: pack | unpack |\n"
-           "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    for (size_t i = 0; i < countof(sizes); i++) {
-        const struct totals *t = &totals[i];
-        uint64_t n = t->new_bytes;
-        printf("| %zu KiB | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", sizes[i],
-            per_s(n, t->hash_ns), per_s(n, t->seal_ns), per_s(n, t->open_ns), per_s(n, t->pack_ns[CODEC_LZ4]),
-            per_s(n, t->unpack_ns[CODEC_LZ4]), per_s(n, t->pack_ns[CODEC_ZSTD]),
-            per_s(n, t->unpack_ns[CODEC_ZSTD]));
-    }
+    if (snapshot_count == 0)
+        errx(1, "%s: there are no snapshots", argv[1]);
+    for (size_t size = 0; size < SIZES; size++)
+        measure(sizes_kib[size] * 1024, totals[size]);
+    print_snapshots();
+    print_sizes();
+    publish_all(argv[1]);
     return 0;
 }

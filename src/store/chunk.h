@@ -18,11 +18,12 @@
 
 #include "store/codec.h"
 #include "store/seal.h"
+#include "store/store.h"
 
 #define CHUNK_NAME_BYTES 32
 #define CHUNK_HEADER_BYTES 24
 #define CHUNK_VERSION 1
-#define CHUNK_PLAIN_MAX (512u * 1024) /* what a reader accepts, whatever is written today */
+#define CHUNK_PLAIN_MAX STORE_CHUNK_BYTES_MAX
 #define CHUNK_SEALED_MAX (CHUNK_HEADER_BYTES + CHUNK_PLAIN_MAX + SEAL_TAG_BYTES)
 
 struct chunk_id {

@@ -13,7 +13,7 @@
 #include "store/private.h"
 
 #define SEALING_THREADS_MAX 4
-#define SEALING_PLACES 16 /* chunks under way */
+#define SEALING_PLACES 32 /* chunks under way */
 
 struct sealing_place {
     int state;

@@ -30,9 +30,10 @@
 
 #define STORE_ID_HEX 32
 #define STORE_MANIFEST_BYTES_MAX (64u * 1024 * 1024)
-#define STORE_CHUNK_BYTES (256u * 1024) /* of addresses; at most so many bytes of the stream in a chunk */
-#define STORE_CHUNKS_MAX (1u << 22)     /* of one snapshot */
-#define STORE_CHUNK_NAME_BYTES 80       /* "chunks/ab/REST" and its NUL */
+#define STORE_CHUNK_BYTES (128u * 1024)     /* of addresses: how the stream is cut */
+#define STORE_CHUNK_BYTES_MAX (512u * 1024) /* that a chunk may have, by whomever it was written */
+#define STORE_CHUNKS_MAX (1u << 22)         /* of one snapshot */
+#define STORE_CHUNK_NAME_BYTES 80           /* "chunks/ab/REST" and its NUL */
 #define STORE_BULK_SPACE UINT64_MAX
 #define STORE_DEFAULT_DOMAIN "default"
 
@@ -103,7 +104,7 @@ const char *store_reader_id(const struct store_reader *reader);
 /* Where a chunk's bytes are in the stream. */
 struct store_chunk_place {
     uint64_t offset;
-    uint32_t bytes; /* 1..STORE_CHUNK_BYTES */
+    uint32_t bytes; /* 1..STORE_CHUNK_BYTES_MAX */
 };
 uint64_t store_reader_stream_bytes(const struct store_reader *reader);
 size_t store_reader_chunk_count(const struct store_reader *reader);
