@@ -62,6 +62,7 @@ struct catalog_code {
 };
 
 enum catalog_state { CATALOG_PENDING = 1, CATALOG_ACTIVE, CATALOG_INACTIVE, CATALOG_FAILED };
+#define CATALOG_CODE_RESTORING "Restoring" /* StateReasonCode of a version that is Pending and was Inactive */
 const char *catalog_state_name(enum catalog_state state); /* "Pending", "Active"... */
 
 enum catalog_update { CATALOG_UPDATE_SUCCESSFUL = 1, CATALOG_UPDATE_IN_PROGRESS, CATALOG_UPDATE_FAILED };

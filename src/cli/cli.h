@@ -31,7 +31,7 @@ struct cli_command {
 
 extern const struct cli_command command_doctor, command_functions, command_invoke, command_logs,
     command_evict, command_status, command_inspect, command_bench, command_runtimes, command_process,
-    command_deploy, command_store, command_key;
+    command_deploy, command_store, command_key, command_snapshots;
 
 /* "NAME[:VERSION]" or a whole function ARN. `version` is NULL when none was given. Both malloc'ed. */
 struct cli_target {

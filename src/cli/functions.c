@@ -65,6 +65,8 @@ static const char *snap_start_text(const json_t *version)
         return "frozen";
     if (strcmp(text_of(snap_start, "ApplyOn"), "PublishedVersions") != 0)
         return "-";
+    if (strcmp(text_of(version, "State"), "Inactive") == 0)
+        return "when invoked";
     return strcmp(text_of(version, "Version"), "$LATEST") == 0 ? "when published" : "not yet";
 }
 

@@ -12,6 +12,8 @@ static const struct cli_command *const commands[] = {
     &command_runtimes,
     &command_deploy,
     &command_functions,
+    &command_snapshots,
+    &command_status,
     &command_invoke,
     &command_logs,
     &command_evict,

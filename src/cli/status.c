@@ -35,6 +35,10 @@ static void print_status(const json_t *status)
         number(status, "in_flight"));
     printf("environments %lld now; %lld were thawed, %lld started cold\n", number(status, "environments"),
         number(status, "thaws"), number(status, "cold_starts"));
+    printf(
+        "snapshots    %lld are made now, %lld are to be made anew; %lld were, and %lld times that failed\n",
+        number(status, "building"), number(status, "stale"), number(status, "refreezes"),
+        number(status, "refreezes_failed"));
     print_templates(json_object_get(status, "templates"));
 }
 

@@ -245,13 +245,16 @@ static int front_open(struct front *front, struct error *err)
     LIST_INIT(&front->statuses);
     LIST_INIT(&front->store_jobs);
     TAILQ_INIT(&front->builds);
+    TAILQ_INIT(&front->refreezes);
+    TAILQ_INIT(&front->uses);
     front->next_env_id = front->next_request_id = 1;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     front->thaws_at_once = FRONT_THAWS_PER_CPU * (processors > 0 ? (uint32_t)processors : 1);
     front->opened_ns = clock_monotonic_ns();
     front->loop = loop_new(err);
-    if (!front->loop || open_signals(front, err) < 0 || front_warden_open(front, err) < 0 ||
-        open_logs(front, err) < 0 || open_catalog(front, err) < 0 || front_layout_open(front, err) < 0 ||
+    if (!front->loop || front_stamp_open(front, err) < 0 || open_signals(front, err) < 0 ||
+        front_warden_open(front, err) < 0 || open_logs(front, err) < 0 || open_catalog(front, err) < 0 ||
+        front_layout_open(front, err) < 0 ||
         open_http(front, err) < 0)
         return -1;
     open_dispatch(front);
@@ -292,6 +295,7 @@ static void front_close(struct front *front)
     refuse_calls(front);
     http_unlisten(&front->listener);
     close_envs(front);
+    front_lifecycle_close(front);
     front_versions_close(front);
     dispatch_free(front->dispatch);
     lambda_free(front->lambda);
@@ -314,11 +318,14 @@ int front_run(const struct front_options *options)
     front->signal_fd = -1;
     int result = front_open(front, &err);
     if (result == 0)
+        result = front_lifecycle_open(front, &err);
+    if (result == 0)
         result = front_snapshot_resume(front, &err);
     if (result < 0) {
         log_error("%s", err.text);
     } else {
         front_event_queued(front);
+        front_refreeze_open(front);
         front_warden_send(front, &(struct wire_message){.type = WIRE_FRONT_READY});
         result = loop_run(front->loop, &err);
         if (result < 0)

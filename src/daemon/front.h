@@ -25,6 +25,8 @@ struct front_options {
     uint32_t function_concurrency; /* invocations of one function at once; 0: as many as concurrency allows */
     uint32_t event_retry_ms;       /* before the first retry of an Event invocation, twice that before the
                                       second */
+    uint64_t inactive_after_s;     /* a version that is not invoked for as long becomes Inactive; 0: never */
+    uint64_t boot_id;              /* names this start of the machine, see base/lasting_clock.h */
     uint32_t drain_seconds;        /* after SIGTERM: how long running invocations may still take */
     bool fixed_layout;             /* versions that are to be frozen get the same addresses each time */
     enum log_level log_level;

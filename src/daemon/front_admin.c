@@ -2,8 +2,8 @@
  *
  *   GET  /thaw/v1/status
  *        {"version", "uptime_seconds", "in_flight", "environments", "invocations", "thaws", "cold_starts",
- *         "events_running", "draining", "templates": {"count", "bytes", "budget_bytes", "hits", "misses",
- *         "builds", "evictions"}}
+ *         "events_running", "draining", "building", "stale", "refreezes", "refreezes_failed", "templates":
+ *         {"count", "bytes", "budget_bytes", "hits", "misses", "builds", "evictions"}}
  *   GET  /thaw/v1/runtimes
  *        {"runtimes": [{"runtime", "offered", "program", "version", "hooks", "install"}]}: what this host had when
  *        the server started, and what to install for the rest of Lambda's.
@@ -17,6 +17,8 @@
  *   GET  /thaw/v1/logs?function=NAME[&lines=N][&follow=1]
  *        text/plain, streamed: "2026-01-31T12:34:56.789Z [VERSION]0123abcd text". The newest N lines (100)
  *        over all streams, in order of time; with follow, then every new line until the client leaves.
+ *   GET  /thaw/v1/snapshots[?function=NAME]
+ *        {"snapshots": [...]}: every published version with SnapStart, see front_snapshots_list.c.
  *   GET  /thaw/v1/snapshots/NAME/VERSION[?plan=1][&json=1]
  *        What the snapshot holds, as the warden prints it: text/plain or application/json.
  *   GET  /thaw/v1/store/stats, POST /thaw/v1/store/verify[?repair=1], POST /thaw/v1/store/gc,
@@ -109,6 +111,15 @@ bool front_admin_query_flag(const struct http_exchange *exchange, const char *na
 
 /* ---- status and environments ---- */
 
+static size_t count_stale(const struct front *front)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < FRONT_BUCKETS; i++)
+        for (const struct front_version *at = front->versions[i]; at; at = at->next_in_bucket)
+            count += at->stale != NULL;
+    return count;
+}
+
 /* The warden is asked about the templates. */
 static void handle_status(struct front *front, struct http_exchange *exchange)
 {
@@ -132,12 +143,15 @@ static json_t *describe_templates(const struct wire_status_told *told)
 static json_t *describe_status(const struct front *front, const struct wire_status_told *told)
 {
     uint64_t uptime_s = (clock_monotonic_ns() - front->opened_ns) / 1000000000u;
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "version", THAW_VERSION,
-        "uptime_seconds", (json_int_t)uptime_s, "in_flight", (json_int_t)dispatch_in_flight(front->dispatch),
-        "environments", (json_int_t)dispatch_environments(front->dispatch), "invocations",
-        (json_int_t)front->invocations, "thaws", (json_int_t)front->thaws, "cold_starts",
-        (json_int_t)front->cold_starts, "events_running", (json_int_t)front->events_running, "draining",
-        (int)front->draining, "templates", describe_templates(told));
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "version",
+        THAW_VERSION, "uptime_seconds", (json_int_t)uptime_s, "in_flight",
+        (json_int_t)dispatch_in_flight(front->dispatch), "environments",
+        (json_int_t)dispatch_environments(front->dispatch), "invocations", (json_int_t)front->invocations,
+        "thaws", (json_int_t)front->thaws, "cold_starts", (json_int_t)front->cold_starts, "events_running",
+        (json_int_t)front->events_running, "draining", (int)front->draining, "building",
+        (json_int_t)front->builds_running, "stale", (json_int_t)count_stale(front), "refreezes",
+        (json_int_t)front->refreezes_done, "refreezes_failed", (json_int_t)front->refreezes_failed,
+        "templates", describe_templates(told));
 }
 
 static void status_free(struct front_status *status)
@@ -179,6 +193,16 @@ static void handle_environments(struct front *front, struct http_exchange *excha
         for (const struct front_env *env = front->envs[i]; env; env = env->next_in_bucket)
             json_array_append_new(list, describe_env(env, now_ns));
     reply_json(exchange, 200, NULL, json_pack("{s:o}", "environments", list));
+}
+
+static void handle_snapshots(struct front *front, struct http_exchange *exchange)
+{
+    struct error err;
+    json_t *list = front_snapshots_describe(front, http_query(exchange, "function"), &err);
+    if (list)
+        reply_json(exchange, 200, NULL, json_pack("{s:o}", "snapshots", list));
+    else
+        reply_error(exchange, 500, "ServiceException", err.text);
 }
 
 /* ---- evict ---- */
@@ -450,6 +474,8 @@ void front_admin_handle(struct front *front, struct http_exchange *exchange)
         handle_evict(front, exchange);
     else if (get && strcmp(path, "logs") == 0)
         handle_logs(front, exchange);
+    else if (get && strcmp(path, "snapshots") == 0)
+        handle_snapshots(front, exchange);
     else if (get && strncmp(path, "snapshots/", 10) == 0)
         handle_inspect(front, exchange, path + 10);
     else if ((get || post) && strncmp(path, "store/", 6) == 0)

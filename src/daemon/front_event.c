@@ -63,6 +63,24 @@ static void try_free(struct event_try *try)
     free(try);
 }
 
+/* Its version is being initialised: this and all that waits for the same goes on when that is done. */
+static void event_waits(struct front *front, const struct catalog_event *event)
+{
+    struct error err;
+    uint64_t until_ms = clock_wall_ms() + FRONT_EVENT_NOT_READY_MS;
+    event_put_off(front, event, FRONT_EVENT_NOT_READY_MS, false);
+    if (catalog_event_postpone(front->catalog, event->function_name, event->qualifier, until_ms, &err) < 0)
+        warn(event, &err);
+}
+
+void front_event_ready(struct front *front, const struct catalog_function *function)
+{
+    struct error err;
+    if (catalog_event_postpone(front->catalog, function->name, function->version, clock_wall_ms(), &err) < 0)
+        log_error("%s:%s: events that wait for it: %s", function->name, function->version, err.text);
+    pump_soon(front);
+}
+
 static void on_finish(struct lambda_invocation *invocation, const struct lambda_outcome *outcome)
 {
     struct event_try *try = (struct event_try *)invocation;
@@ -71,6 +89,9 @@ static void on_finish(struct lambda_invocation *invocation, const struct lambda_
         event_drop(front, &try->event);
     else if (outcome->kind == LAMBDA_OUTCOME_FUNCTION_ERROR)
         event_failed(front, &try->event);
+    else if (strncmp(outcome->error_type, "SnapStart", strlen("SnapStart")) == 0 &&
+             outcome->http_status == 409)
+        event_waits(front, &try->event);
     else
         event_put_off(front, &try->event, FRONT_EVENT_THROTTLE_MS, false);
     front->events_running--;

@@ -247,11 +247,9 @@ static bool refuse_unready(struct front_call *call, const struct catalog_functio
             "state: "
             "Failed");
     } else if (function->state == CATALOG_PENDING) {
-        failure = (struct front_failure){.type = "SnapStartNotReadyException", .http_status = 409};
-        snprintf(failure.message, sizeof failure.message,
-            "Lambda is initializing your function. It will be ready to invoke once your function state "
-            "becomes "
-            "ACTIVE.");
+        front_refuse_not_ready(&failure);
+    } else if (function->state == CATALOG_INACTIVE) {
+        front_wake(call->version, &failure);
     }
     if (!failure.http_status)
         return false;
@@ -268,6 +266,7 @@ void front_invoke(void *context, struct lambda_invocation *invocation)
     memcpy(call->request_id, invocation->request_id, sizeof call->request_id);
     call->version = front_version_of(front, invocation->function);
     front->invocations++;
+    front_use_mark(call->version);
     if (!refuse_unready(call, invocation->function))
         front_call_submit(call);
 }

@@ -8,6 +8,10 @@
  *   front_invoke.c    the life of an invocation, and its outcome
  *   front_report.c    the platform's log lines, and traces
  *   front_snapshot.c  publish: initialise, freeze; and freeze anew
+ *   front_refreeze.c  snapshots that are frozen anew in the background
+ *   front_stamp.c     what a snapshot was frozen on, and whether that is still so
+ *   front_lifecycle.c when versions were used; Inactive ones, and how they wake up
+ *   front_snapshots_list.c  all of that, for people
  *   front_prime.c     sample events before the freeze
  *   front_event.c     the durable queue of Event invocations
  *   front_spec.c      command and variables of an environment
@@ -20,6 +24,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/lasting_clock.h"
 #include "base/limits.h"
 #include "base/loop.h"
 #include "catalog/catalog.h"
@@ -40,13 +45,15 @@
 #define FRONT_CONNECTIONS_MAX 4096 /* of clients and functions together */
 #define FRONT_IDLE_CONNECTION_S 60 /* a client's connection that is silent, or slow to send, for longer */
 #define FRONT_THAWS_PER_CPU 2      /* of one version at once: more only take the processors from each other */
-#define FRONT_COLD_STARTS_AT_ONCE 64      /* of one version: they mostly wait for something */
-#define FRONT_BUILDS_AT_ONCE 2            /* versions being initialised to be frozen */
-#define FRONT_FREEZE_S 120                /* the warden's answer to a freeze */
-#define FRONT_EVENTS_AT_ONCE 16           /* Event invocations being tried */
-#define FRONT_EVENT_ATTEMPTS 3            /* Lambda: the first and two retries */
-#define FRONT_EVENT_AGE_MS 21600000u      /* Lambda: six hours */
-#define FRONT_EVENT_THROTTLE_MS 1000u     /* until a throttled event is tried again */
+#define FRONT_COLD_STARTS_AT_ONCE 64  /* of one version: they mostly wait for something */
+#define FRONT_BUILDS_AT_ONCE 2        /* versions being initialised to be frozen */
+#define FRONT_FREEZE_S 120            /* the warden's answer to a freeze */
+#define FRONT_EVENTS_AT_ONCE 16       /* Event invocations being tried */
+#define FRONT_EVENT_ATTEMPTS 3        /* Lambda: the first and two retries */
+#define FRONT_EVENT_AGE_MS 21600000u  /* Lambda: six hours */
+#define FRONT_EVENT_THROTTLE_MS 1000u /* until a throttled event is tried again */
+#define FRONT_EVENT_NOT_READY_MS \
+    60000u /* until one whose version is not ready is, if nobody wakes it before */
 #define FRONT_WARDEN_QUEUE_MAX (1u << 20) /* messages that wait for the warden to read */
 #define FRONT_REMAKES_MAX 3          /* of a version's snapshot in a row, where what was stored got lost */
 #define FRONT_LOSSES_MAX 3           /* of environments' pages in a row, until starts of the version fail */
@@ -87,6 +94,16 @@ struct front_version {
     uint32_t
         losses; /* environments lost pages, so often in a row; those that a template lost together count once */
     uint64_t losses_up_to_env; /* the newest environment when that happened last */
+    TAILQ_ENTRY(front_version) in_refreezes;
+    bool refreeze_waits;
+    char *stale;        /* why its snapshot is to be frozen anew in the background; owned; else NULL */
+    uint32_t failures;  /* of builds that it could do without, one after the other */
+    uint64_t retry_ns;  /* not before this is another tried by itself; 0: at any time */
+    uint64_t demand_ns; /* not before this when a call asks for it */
+    char *failure;      /* what the last one failed with; owned; else NULL */
+    TAILQ_ENTRY(front_version) in_uses;
+    bool use_is_new;  /* not saved yet */
+    uint64_t used_ms; /* of the lasting clock; 0: not since the front began */
 };
 
 struct front_env {
@@ -151,6 +168,7 @@ struct front_evict;
 struct front_inspect;
 struct front_status;
 struct front_store_job;
+#define FRONT_STAMP_BYTES 72
 
 struct front {
     const struct front_options *options;
@@ -173,6 +191,16 @@ struct front {
     uint64_t next_env_id;
     TAILQ_HEAD(, front_version) builds;
     uint32_t builds_running;
+    TAILQ_HEAD(, front_version) refreezes, uses;
+    uint32_t use_count;
+    struct loop_timer *refreeze_timer, *scan_timer, *lifecycle_timer;
+    char kernel[FRONT_STAMP_BYTES], machine[FRONT_STAMP_BYTES],
+        format[16];                          /* what is frozen now is frozen on */
+    char scan_name[LIMIT_FUNCTION_NAME + 1]; /* the last version looked at */
+    uint64_t scan_number;
+    struct lasting_clock clock; /* a reading at the beginning */
+    uint64_t clock_saved_ms;
+    uint64_t refreezes_done, refreezes_failed;
     struct loop_timer *tick_timer, *drain_timer, *event_timer;
     uint64_t tick_at_ns;
     uint32_t thaws_at_once; /* of one version */
@@ -277,11 +305,50 @@ void front_snapshot(void *front, const struct catalog_function *version); /* of 
 /* At start-up: tell the warden which snapshots belong to a version; build what is still Pending. */
 MUST_CHECK int front_snapshot_resume(struct front *front, struct error *err);
 /* The snapshot that `env` was to be thawed from is damaged, or cannot be thawed here: it is frozen anew while calls wait, unless
- * that is under way or was done meanwhile. False: that was tried in vain already. */
-bool front_snapshot_remake(struct front_env *env, const struct error *why);
+ * that is under way or was done meanwhile. False: that was tried in vain already; *failure says so when it is to be
+ * tried again only after a pause. */
+bool front_snapshot_remake(struct front_env *env, const struct error *why, struct front_failure *failure);
+void front_build_start(struct front_version *version); /* it is in no queue, and has no build */
+void front_snapshot_discard(struct front *front, const char *id);
 void front_build_parked(struct front_env *env);
 void front_build_failed(struct front_env *env, const struct front_failure *failure);
 void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message);
+
+/* front_refreeze.c */
+void front_refreeze_open(struct front *front); /* begins to look for what is stale */
+void front_refreeze_next(
+    struct front *front); /* nothing may be built at the moment, or something may be due */
+void front_refreeze_unqueue(struct front_version *version);
+void front_refreeze_forget(struct front_version *version); /* all is well with it, or it is gone */
+/* A build of an Active version failed: it keeps the snapshot it has. */
+void front_refreeze_failed(struct front_version *version, const char *reason, const char *reason_code);
+void front_build_put_off(
+    struct front_version *version, const char *reason); /* the next may come after a pause */
+
+/* front_stamp.c */
+MUST_CHECK int front_stamp_open(struct front *front, struct error *err);
+/* Why the snapshot is to be frozen anew, or NULL; the caller's to free. */
+char *front_stamp_differs(
+    struct front *front, const struct catalog_function *function, const struct catalog_snapshot *snapshot);
+/* The caller's to free with catalog_snapshot_free. */
+struct catalog_snapshot front_stamp_make(struct front_env *env, const struct wire_env_frozen *message);
+
+/* front_lifecycle.c */
+MUST_CHECK int front_lifecycle_open(struct front *front, struct error *err);
+void front_lifecycle_close(struct front *front);
+uint64_t front_now_ms(const struct front *front); /* of the lasting clock */
+void front_use_mark(struct front_version *version);
+void front_use_forget(struct front_version *version);
+/* An Inactive version is invoked: it is Pending now, or cannot be yet; *failure is what the caller hears. */
+void front_wake(struct front_version *version, struct front_failure *failure);
+void front_wake_failed(struct front_version *version, const char *reason, const char *reason_code);
+bool front_is_waking(const struct catalog_function *function); /* Pending, and was Inactive */
+void front_refuse_not_ready(struct front_failure *failure);
+void front_refuse_regeneration(struct front_failure *failure, const char *reason);
+
+/* front_snapshots_list.c */
+json_t *front_snapshots_describe(
+    struct front *front, const char *name, struct error *err); /* name NULL: all */
 
 /* front_prime.c */
 void front_prime_free(struct front_prime **prime); /* NULL is fine; sets to NULL */
@@ -299,6 +366,8 @@ uint64_t front_prime_spent_ns(const struct front_env *env); /* by all events tog
 
 /* front_event.c */
 void front_event_queued(void *front); /* of lambda_backend */
+/* A version that was not ready is: what waits for it goes on. */
+void front_event_ready(struct front *front, const struct catalog_function *function);
 
 /* front_spec.c */
 /* Blocks of NUL-terminated strings for wire_env_start. ERROR_UNSUPPORTED: no such runtime here. */

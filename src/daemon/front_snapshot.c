@@ -4,8 +4,8 @@
  *   front_snapshot, front_snapshot_remake -> queue -> an environment that builds -> it parks
  *       -> WIRE_ENV_FREEZE -> WIRE_ENV_FROZEN -> catalog
  *
- * A version has at most one build, queued or running. While a version that was Active is built anew, its pool
- * is held: calls wait. */
+ * A version has at most one build, queued or running. While a version that was Active is built anew because its
+ * snapshot cannot be thawed, its pool is held: calls wait. What front_refreeze.c has built anew is thawed meanwhile. */
 #include "daemon/front_private.h"
 
 #include <stdio.h>
@@ -19,24 +19,31 @@
 #define TRUST_DOMAIN_TAG "thaw:trust-domain"
 #define TRUST_DOMAIN_DEFAULT "default"
 
+void front_build_start(struct front_version *version)
+{
+    struct front *front = version->front;
+    uint8_t random[WIRE_ID_HEX / 2];
+    char id[WIRE_ID_HEX + 1];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
+        struct error err;
+        error_system(&err, "cannot draw the name of a snapshot");
+        front_fail(front, &err);
+        return;
+    }
+    hex_encode(id, random, sizeof random);
+    front->builds_running++;
+    version->build = front_env_start(version, id);
+}
+
 static void builds_next(struct front *front)
 {
-    while (front->builds_running < FRONT_BUILDS_AT_ONCE && !TAILQ_EMPTY(&front->builds)) {
+    while (front->builds_running < FRONT_BUILDS_AT_ONCE && !TAILQ_EMPTY(&front->builds) && !front->failed) {
         struct front_version *version = TAILQ_FIRST(&front->builds);
         TAILQ_REMOVE(&front->builds, version, in_builds);
         version->build_waits = false;
-        uint8_t random[WIRE_ID_HEX / 2];
-        char id[WIRE_ID_HEX + 1];
-        if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) {
-            struct error err;
-            error_system(&err, "cannot draw the name of a snapshot");
-            front_fail(front, &err);
-            return;
-        }
-        hex_encode(id, random, sizeof random);
-        front->builds_running++;
-        version->build = front_env_start(version, id);
+        front_build_start(version);
     }
+    front_refreeze_next(front);
 }
 
 static void build_queue(struct front_version *version)
@@ -44,6 +51,7 @@ static void build_queue(struct front_version *version)
     struct front *front = version->front;
     if (version->build || version->build_waits || version->retired)
         return;
+    front_refreeze_unqueue(version);
     version->build_waits = true;
     TAILQ_INSERT_TAIL(&front->builds, version, in_builds);
     builds_next(front);
@@ -71,11 +79,11 @@ int front_snapshot_resume(struct front *front, struct error *err)
     return catalog_each_pending(front->catalog, resume_one, front, err);
 }
 
-bool front_snapshot_remake(struct front_env *env, const struct error *why)
+bool front_snapshot_remake(struct front_env *env, const struct error *why, struct front_failure *failure)
 {
     struct front_version *version = env->version;
     const struct catalog_function *function = version->function;
-    if (!version->pool || version->retired)
+    if (!version->pool || version->retired || !function->snapshot_id[0])
         return false;
     if (strcmp(env->snapshot_id, function->snapshot_id) != 0)
         return true;
@@ -85,7 +93,12 @@ bool front_snapshot_remake(struct front_env *env, const struct error *why)
     }
     /* What got lost on its way may get lost again; what cannot be thawed will not be thawed the next time. */
     bool got_lost = why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
-    if (version->remakes >= (got_lost ? FRONT_REMAKES_MAX : 1))
+    bool in_vain = version->remakes >= (got_lost ? FRONT_REMAKES_MAX : 1);
+    if (in_vain)
+        front_refreeze_failed(version, why->text, "InternalError");
+    else if (clock_monotonic_ns() < version->demand_ns)
+        front_refuse_regeneration(failure, version->failure);
+    if (clock_monotonic_ns() < version->demand_ns)
         return false;
     log_warning("%s:%s is initialised and frozen anew: %s", function->name, function->version, why->text);
     version->remakes++;
@@ -176,9 +189,9 @@ static void build_over(struct front_env *env)
 
 static void refuse_waiting(struct front_version *version, const char *reason)
 {
-    struct front_failure failure = {.type = "SnapStartRegenerationFailureException", .http_status = 409};
-    snprintf(failure.message, sizeof failure.message, "The snapshot could not be made anew: %s", reason);
+    struct front_failure failure;
     struct dispatch_call *call;
+    front_refuse_regeneration(&failure, reason);
     while ((call = dispatch_call_withdraw(version->front->dispatch, version->pool)) != NULL)
         front_call_refuse((struct front_call *)call, &failure);
 }
@@ -209,17 +222,42 @@ void front_build_failed(struct front_env *env, const struct front_failure *failu
     bool functions_fault = strcmp(failure->type, "InternalError") != 0 && failure->http_status == 0;
     log_warning("%s:%s was not frozen: %s", version->function->name, version->function->version, reason);
     front_env_drain_log(env);
-    if (!version->retired && version->function->state == CATALOG_PENDING)
-        record_failure(version, reason, functions_fault ? "FunctionError" : "InternalError");
+    const char *reason_code = functions_fault ? "FunctionError" : "InternalError";
+    if (!version->retired && front_is_waking(version->function))
+        front_wake_failed(version, reason, reason_code);
+    else if (!version->retired && version->function->state == CATALOG_PENDING)
+        record_failure(version, reason, reason_code);
+    else if (!version->retired)
+        front_refreeze_failed(version, reason, reason_code);
     if (version->pool && dispatch_pool_is_held(version->pool))
         refuse_waiting(version, reason);
     build_over(env);
 }
 
-static void snapshot_discard(struct front *front, const char *id)
+void front_snapshot_discard(struct front *front, const char *id)
 {
     front_warden_send_snapshot(front, WIRE_TEMPLATE_DROP, id);
     front_warden_send_snapshot(front, WIRE_SNAPSHOT_DELETE, id);
+}
+
+/* The catalog has the new snapshot. What was thawed from the old one and is idle goes with it. */
+static void take_over(struct front_version *version, const struct catalog_function *now, const char *old_id)
+{
+    struct front *front = version->front;
+    bool was_waking = front_is_waking(version->function);
+    bool was_pending = version->function->state == CATALOG_PENDING;
+    front->refreezes_done += !was_pending;
+    front_version_update(version, now);
+    front_refreeze_forget(version);
+    if (was_pending)
+        front_use_mark(version);
+    if (was_waking)
+        front_event_ready(front, now);
+    if (!old_id[0])
+        return;
+    if (version->pool)
+        dispatch_pool_evict(version->pool);
+    front_snapshot_discard(front, old_id);
 }
 
 void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message)
@@ -230,12 +268,11 @@ void front_build_frozen(struct front_env *env, const struct wire_env_frozen *mes
     const struct catalog_function *now = NULL;
     char old_id[WIRE_ID_HEX + 1];
     memcpy(old_id, version->function->snapshot_id, sizeof old_id);
-    struct catalog_snapshot snapshot = {
-        .memory_bytes = message->memory_bytes, .stored_bytes = message->stored_bytes};
-    memcpy(snapshot.id, env->snapshot_id, sizeof snapshot.id);
+    struct catalog_snapshot snapshot = front_stamp_make(env, message);
     if (err.kind == ERROR_NONE &&
         catalog_set_snapshot(front->catalog, version->function, &snapshot, &now, &err) < 0)
-        snapshot_discard(front, env->snapshot_id);
+        front_snapshot_discard(front, env->snapshot_id);
+    catalog_snapshot_free(&snapshot);
     if (!now) {
         struct front_failure failure = {
             .type = err.kind == ERROR_UNSUPPORTED ? "FunctionError" : "InternalError"};
@@ -248,9 +285,7 @@ void front_build_frozen(struct front_env *env, const struct wire_env_frozen *mes
         version->function->name, version->function->version, (unsigned long long)message->memory_bytes >> 10,
         (unsigned long long)message->stored_bytes >> 10,
         (unsigned long long)(clock_monotonic_ns() - env->freeze_asked_ns) / 1000000);
-    front_version_update(version, now);
+    take_over(version, now, old_id);
     catalog_function_unref(&now);
-    if (old_id[0])
-        snapshot_discard(front, old_id);
     build_over(env);
 }

@@ -55,6 +55,8 @@ static void version_free(struct front_version *version)
     while (*at != version)
         at = &(*at)->next_in_bucket;
     *at = version->next_in_bucket;
+    front_use_forget(version);
+    front_refreeze_forget(version);
     catalog_function_unref(&version->function);
     free(version);
 }
@@ -89,6 +91,7 @@ static void version_retire(struct front_version *version, bool deleted)
     if (version->retired)
         return;
     version->retired = true;
+    front_refreeze_forget(version);
     if (version->build_waits) {
         version->build_waits = false;
         TAILQ_REMOVE(&front->builds, version, in_builds);

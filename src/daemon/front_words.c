@@ -117,7 +117,7 @@ static void start_refused(struct front_env *env, const struct error *err)
         front_env_bury(env);
         return;
     }
-    if (env->mode == WIRE_THAW && unusable && front_snapshot_remake(env, err)) {
+    if (env->mode == WIRE_THAW && unusable && front_snapshot_remake(env, err, &failure)) {
         start_again(env);
         front_env_bury(env);
         return;
@@ -214,7 +214,7 @@ static bool restore_died(struct front_env *env, struct front_failure *failure)
         "The environment could not be restored: operation %u of plan %u of its process %u gave %d.",
         report.op, report.plan, report.process, report.failed);
     error_set(&why, ERROR_UNSUPPORTED, "%s", failure->message);
-    return front_snapshot_remake(env, &why);
+    return front_snapshot_remake(env, &why, failure);
 }
 
 /* A thousand clones of one template that lost pages together are one mishap. */
@@ -234,9 +234,9 @@ static void env_lost_pages(struct front_env *env)
 {
     const struct error *why = &env->lost;
     bool is_damaged = why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
-    bool hopeless = lost_too_often(env) || (is_damaged && !front_snapshot_remake(env, why));
     struct front_failure failure = {.type = "ServiceException", .http_status = 500};
     snprintf(failure.message, sizeof failure.message, "%s", why->text);
+    bool hopeless = lost_too_often(env) || (is_damaged && !front_snapshot_remake(env, why, &failure));
     if (env->state == FRONT_ENV_SERVING) {
         env->call->run_again |= hopeless;
         front_call_run_again(env->call);
@@ -324,5 +324,7 @@ void front_env_frozen(struct front *front, const struct wire_env_frozen *message
     env->exited = true;
     if (env->state == FRONT_ENV_FREEZING)
         front_build_frozen(env, message);
+    else if (message->error.kind == ERROR_NONE)
+        front_snapshot_discard(front, message->snapshot_id); /* it was given up meanwhile */
     front_env_bury(env);
 }

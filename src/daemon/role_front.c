@@ -1,5 +1,6 @@
 /* The front's side of the start: take the descriptors, drop all rights, serve. */
 #include "base/fd.h"
+#include "base/lasting_clock.h"
 #include "daemon/front.h"
 #include "daemon/role.h"
 
@@ -20,6 +21,7 @@ int role_run_front(const struct role_options *options)
     }
     fcntl(ROLE_FD_WARDEN, F_SETFD, FD_CLOEXEC);
     fcntl(ROLE_FD_LISTEN, F_SETFD, FD_CLOEXEC);
+    uint64_t boot_id = lasting_clock_boot_id(); /* its file is not in the front's own root */
     CLEANUP_FREE char *data_dir = realpath(options->data_dir, NULL);
     if (data_dir == NULL || role_find_user(options->user, &uid, &gid, &err) < 0 ||
         role_enter_front_root(data_dir, options->runtimes_dir, &err) < 0 ||
@@ -41,6 +43,8 @@ int role_run_front(const struct role_options *options)
         .concurrency = options->concurrency,
         .function_concurrency = options->function_concurrency,
         .event_retry_ms = options->event_retry_ms,
+        .inactive_after_s = options->inactive_after_s,
+        .boot_id = boot_id,
         .drain_seconds = options->drain_seconds,
         .fixed_layout = !options->random_layout,
         .log_level = options->log_level,

@@ -17,6 +17,7 @@
 #define DRAIN_SECONDS_MAX 900
 #define IDLE_SECONDS_MAX (7 * 24 * 3600)
 #define SIZE_BYTES_MAX (1ull << 60)
+#define INACTIVE_AFTER_S_MAX (10ull * 365 * 24 * 3600)
 #define EVENT_RETRY_MS_MAX (6 * 3600 * 1000)
 
 static const char USAGE[] =
@@ -34,6 +35,9 @@ static const char USAGE[] =
     "                          long (60000)\n"
     "  --address-layout MODE   of versions being initialised to be frozen: fixed (republished ones share\n"
     "                          most of what is stored) or random (fixed)\n"
+    "  --inactive-after TIME   versions with a snapshot that are not invoked for as long become Inactive, "
+    "and\n"
+    "                          their snapshots are deleted: 30s, 90m, 12h, 14d, 2w, or never (14d)\n"
     "  --blanks N              sandboxes kept ready ahead of need (8)\n"
     "  --template-budget SIZE  memory for templates, such as 512M or 8G; the least valuable go first (half\n"
     "                          of the machine's)\n"
@@ -62,6 +66,7 @@ enum option_code {
     OPTION_FUNCTION_CONCURRENCY,
     OPTION_EVENT_RETRY_MS,
     OPTION_ADDRESS_LAYOUT,
+    OPTION_INACTIVE_AFTER,
     OPTION_BLANKS,
     OPTION_TEMPLATE_BUDGET,
     OPTION_ORIGIN,
@@ -91,6 +96,7 @@ static const struct option OPTIONS[] = {
     {"function-concurrency", required_argument, NULL, OPTION_FUNCTION_CONCURRENCY},
     {"event-retry-ms", required_argument, NULL, OPTION_EVENT_RETRY_MS},
     {"address-layout", required_argument, NULL, OPTION_ADDRESS_LAYOUT},
+    {"inactive-after", required_argument, NULL, OPTION_INACTIVE_AFTER},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
     {"template-budget", required_argument, NULL, OPTION_TEMPLATE_BUDGET},
     {"origin", required_argument, NULL, OPTION_ORIGIN},
@@ -146,6 +152,33 @@ static int parse_size(const char *text, uint64_t *out, const char *name)
         return -1;
     }
     fprintf(stderr, "thawd: %s must be a size such as 512M or 8G, not \"%s\"\n", name, text);
+    return 2;
+}
+
+/* A number and its unit. */
+static int parse_time(const char *text, uint64_t most_s, uint64_t *out_s, const char *name)
+{
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 24 * 3600}, {'w', 7 * 24 * 3600}};
+    if (strcmp(text, "never") == 0) {
+        *out_s = 0;
+        return -1;
+    }
+    size_t digits = strspn(text, "0123456789");
+    for (size_t i = 0; i < sizeof units / sizeof *units && digits > 0 && digits <= 9; i++) {
+        uint64_t seconds = strtoull(text, NULL, 10) * units[i].seconds;
+        if (text[digits] != units[i].unit || text[digits + 1] != '\0' || seconds == 0 || seconds > most_s)
+            continue;
+        *out_s = seconds;
+        return -1;
+    }
+    fprintf(stderr,
+        "thawd: %s must be never, or a number and one of s, m, h, d, w, such as 14d and at most ten years, "
+        "not "
+        "\"%s\"\n",
+        name, text);
     return 2;
 }
 
@@ -297,6 +330,8 @@ static int take_option(struct role_options *o, int code)
         return o->random_layout || strcmp(optarg, "fixed") == 0
                    ? -1
                    : complain("--address-layout must be fixed or random, not", optarg);
+    case OPTION_INACTIVE_AFTER:
+        return parse_time(optarg, INACTIVE_AFTER_S_MAX, &o->inactive_after_s, "--inactive-after");
     case OPTION_BLANKS:
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
     case OPTION_TEMPLATE_BUDGET:
@@ -358,6 +393,7 @@ int role_parse_options(struct role_options *o, int argc, char **argv)
         .idle_seconds = 300,
         .concurrency = 1000,
         .event_retry_ms = 60000,
+        .inactive_after_s = 14 * 24 * 3600,
         .blanks = 8,
         .drain_seconds = 10,
         .log_level = LOG_LEVEL_INFO,

@@ -267,6 +267,12 @@ MUST_CHECK int worker_start(struct warden *w, const struct worker_job *job, stru
 bool worker_has_pid(struct warden *w, pid_t pid);
 void worker_end_all(struct warden *w);
 
+/* warden_files.c: from the child that freezes to its parent. */
+struct image;
+int files_open(void); /* a descriptor for both; -1: there will be no list */
+void files_tell(int fd, const struct image *image);
+void files_take(int fd, struct buffer *lines);
+
 /* warden_snapshot.c: freezing, deleting, inspecting. */
 void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request);
 void snapshot_delete(struct warden *w, const char *snapshot_id);

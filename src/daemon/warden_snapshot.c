@@ -28,6 +28,7 @@ struct freeze_job {
     pid_t pid;
     int log_fd; /* the environment's */
     bool fixed_layout;
+    int files_fd;
     size_t replay_count;
     struct freeze_replay replays[WIRE_REPLAY_MAX];
     uint8_t requests[WIRE_REPLAY_MAX][WIRE_REPLAY_BYTES];
@@ -63,6 +64,7 @@ static int freeze_and_store(const struct freeze_job *job, struct store_writer **
     if (freeze_process(&request, &image, err) < 0 || image_stamp_machine(&image, err) < 0)
         return -1;
     result->memory_bytes = image.page_bytes;
+    files_tell(job->files_fd, &image);
     image_encode(&manifest, &image);
     image_free(&image);
     struct store_written written = {0};
@@ -88,10 +90,14 @@ static void start_freezes(struct warden *w);
 static void freeze_ended(struct warden *w, void *context, const struct worker_result *result)
 {
     CLEANUP_FREE struct freeze_job *job = context;
+    CLEANUP_FD int files_fd = job->files_fd;
+    CLEANUP_BUFFER struct buffer files = {0};
+    files_take(files_fd, &files);
     struct wire_message m = {.type = WIRE_ENV_FROZEN,
         .env_frozen = {.env_id = job->env_id,
             .memory_bytes = result->memory_bytes,
             .stored_bytes = result->stored_bytes,
+            .files = {files.data, files.len},
             .error = result->error}};
     memcpy(m.env_frozen.snapshot_id, job->snapshot_id, sizeof job->snapshot_id);
     w->freezes_running--;
@@ -140,6 +146,7 @@ void snapshot_freeze(struct warden *w, const struct wire_env_freeze *request)
         .pid = env->pid,
         .log_fd = env->kit.log_read,
         .fixed_layout = env->fixed_layout,
+        .files_fd = files_open(),
         .replay_count = request->replay_count};
     memcpy(job->snapshot_id, request->snapshot_id, sizeof job->snapshot_id);
     memcpy(job->domain, request->domain, sizeof job->domain);
@@ -335,6 +342,7 @@ void snapshot_free_all(struct warden *w)
     while (!STAILQ_EMPTY(&w->freezes)) {
         struct freeze_job *job = STAILQ_FIRST(&w->freezes);
         STAILQ_REMOVE_HEAD(&w->freezes, entry);
+        fd_close(&job->files_fd);
         free(job);
     }
 }

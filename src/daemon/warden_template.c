@@ -5,6 +5,7 @@
 #include "image/image.h"
 #include "sandbox/filter.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -360,8 +361,10 @@ static void template_is_ready(struct template_entry *t)
 
 static void template_is_gone(struct template_entry *t, const struct template_event *event)
 {
-    /* What the reader of the pages found says more than what the builder saw of it. */
-    struct error why = t->stream_error->kind != ERROR_NONE ? *t->stream_error : event->error;
+    /* What the reader of the pages found says more than what the builder saw of it, unless it found only that the
+     * builder was gone. */
+    bool reader_knows = t->stream_error->kind != ERROR_NONE && t->stream_error->errno_value != EPIPE;
+    struct error why = reader_knows ? *t->stream_error : event->error;
     error_prefix(&why, "cannot thaw from snapshot %s", t->snapshot_id);
     log_warning("%s", why.text);
     template_failed(t, &why);

@@ -216,6 +216,7 @@ static void encode_env_frozen(struct buffer *out, const struct wire_env_frozen *
     buffer_append_string(out, m->snapshot_id);
     buffer_append_u64(out, m->memory_bytes);
     buffer_append_u64(out, m->stored_bytes);
+    buffer_append_blob(out, m->files.data, (uint32_t)m->files.len);
     encode_error(out, &m->error);
 }
 
@@ -225,6 +226,8 @@ static void decode_env_frozen(struct decoder *d, struct wire_env_frozen *m)
     decode_snapshot_id(d, m->snapshot_id);
     m->memory_bytes = cursor_u64(&d->c);
     m->stored_bytes = cursor_u64(&d->c);
+    m->files = cursor_blob(&d->c);
+    require(d, m->files.len <= WIRE_FILES_BYTES, "length of the list of files");
     decode_error(d, &m->error);
 }
 

@@ -29,7 +29,8 @@
 #define WIRE_ID_HEX 32           /* snapshot ids: 16 random bytes in hex */
 #define WIRE_ARGV_MAX 64         /* strings */
 #define WIRE_ENV_MAX 1024
-#define WIRE_CODE_HEX 64 /* code ids: SHA-256 of the zip, in hex; the folder DATA/code/<id>/ */
+#define WIRE_FILES_BYTES 49152 /* the files that a snapshot relies on, as lines */
+#define WIRE_CODE_HEX 64       /* code ids: SHA-256 of the zip, in hex; the folder DATA/code/<id>/ */
 
 enum wire_type {
     WIRE_ENV_START = 1,
@@ -121,7 +122,9 @@ struct wire_env_frozen {
     char snapshot_id[WIRE_ID_HEX + 1];
     uint64_t memory_bytes; /* pages in the snapshot */
     uint64_t stored_bytes; /* on disk */
-    struct error error;    /* kind and text travel: the process, the object and the reason */
+    struct bytes
+        files; /* that it relies on, a line for each: "BYTES MODIFIED_NS PATH", as the process saw it */
+    struct error error; /* kind and text travel: the process, the object and the reason */
 };
 
 struct wire_env_exited {

@@ -570,3 +570,8 @@ int image_decode(struct image *image, struct bytes manifest, struct error *err)
         image_free(image);
     return result < 0 ? error_prefix(err, "the snapshot's plans are refused") : 0;
 }
+
+uint32_t image_format_version(void)
+{
+    return MANIFEST_VERSION;
+}

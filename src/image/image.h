@@ -97,6 +97,7 @@ struct image {
     struct buffer data; /* what PLAN_DATA offsets point into */
 };
 
+uint32_t image_format_version(void); /* of the manifest, as this program writes and reads it */
 void image_free(struct image *image);
 void image_encode(struct buffer *out, const struct image *image);
 /* Every count, offset, kind, system call and argument is checked here (rules.h has the list), so that the interpreter

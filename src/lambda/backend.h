@@ -7,6 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What SnapStartNotReadyException says, in Lambda's words. */
+#define LAMBDA_NOT_READY \
+    "Lambda is initializing your function. It will be ready to invoke once your function state becomes " \
+    "ACTIVE."
+
 enum lambda_outcome_kind {
     LAMBDA_OUTCOME_RESULT = 1,     /* the function answered: payload */
     LAMBDA_OUTCOME_FUNCTION_ERROR, /* payload is the error JSON; X-Amz-Function-Error: Unhandled */
@@ -45,7 +50,7 @@ struct lambda_backend {
     /* An Event invocation was put into the durable queue (see catalog): look at it. */
     void (*event_queued)(void *context);
     /* A version was published with SnapStart and is Pending: initialise and freeze it, then record the
-     * outcome with catalog_set_snapshot or catalog_set_state. Called once for each new version; at start-up
+     * outcome with catalog_set_snapshot, catalog_set_state or catalog_set_inactive. Called once for each new version; at start-up
      * the front itself goes through catalog_each_pending. Take a reference to keep `version`. */
     void (*snapshot)(void *context, const struct catalog_function *version);
     /* $LATEST changed, or a version or function was deleted: its environments are to end (those that serve an

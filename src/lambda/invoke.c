@@ -144,13 +144,21 @@ static bool payload_ok(struct call *call)
     return false;
 }
 
-/* Versions that cannot run are refused here, before anything is queued for them. */
-static bool state_ok(struct call *call, const struct catalog_function *function)
+/* Versions that cannot run are refused here, before anything is queued for them. One that is Inactive goes on to the
+ * backend, which wakes it up; events for it are queued meanwhile. */
+static bool state_ok(struct call *call, const struct catalog_function *function, enum invocation_type type)
 {
+    bool waking = function->state == CATALOG_PENDING &&
+                  strcmp(function->state_reason_code, CATALOG_CODE_RESTORING) == 0;
     static const char cannot[] =
         "The operation cannot be performed at this time. The function is currently in the following state: ";
-    if (function->state == CATALOG_ACTIVE || function->state == CATALOG_INACTIVE)
+    if (function->state == CATALOG_ACTIVE || function->state == CATALOG_INACTIVE ||
+        (waking && type == INVOKE_EVENT))
         return true;
+    if (waking) {
+        reply_error(call, 409, "SnapStartNotReadyException", "%s", LAMBDA_NOT_READY);
+        return false;
+    }
     if (function->state == CATALOG_FAILED)
         reply_error(call, 409, "ResourceConflictException", "%sFailed (%s%s%s)", cannot,
             function->state_reason_code, function->state_reason_code[0] != '\0' ? ": " : "",
@@ -161,8 +169,8 @@ static bool state_ok(struct call *call, const struct catalog_function *function)
     return false;
 }
 
-static bool find_function(
-    struct call *call, struct name_parts *target, const struct catalog_function **function)
+static bool find_function(struct call *call, struct name_parts *target, enum invocation_type type,
+    const struct catalog_function **function)
 {
     struct error err;
     if (!call_target(call, target))
@@ -174,7 +182,7 @@ static bool find_function(
             reply_catalog_error(call, &err, CONFLICT_EXISTS);
         return false;
     }
-    return state_ok(call, *function);
+    return state_ok(call, *function, type);
 }
 
 static char *invoked_arn(const struct catalog_function *function, const struct name_parts *target)
@@ -258,7 +266,7 @@ void op_invoke(struct call *call)
     if (!enum_ok(call, http_header(call->exchange, "X-Amz-Invocation-Type"), "invocationType",
             "Event, RequestResponse, DryRun") ||
         !enum_ok(call, http_header(call->exchange, "X-Amz-Log-Type"), "logType", "None, Tail") ||
-        !find_function(call, &target, &function) || !payload_ok(call) ||
+        !find_function(call, &target, type, &function) || !payload_ok(call) ||
         !read_client_context(call, &client_context))
         return;
     if (type == INVOKE_EVENT) {

@@ -47,7 +47,10 @@ static struct wire_message make(enum wire_type type)
         m.env_freeze.replays[1] = (struct wire_replay){40002, {(const uint8_t *)"", 0}};
         break;
     case WIRE_ENV_FROZEN:
-        m.env_frozen = (struct wire_env_frozen){.env_id = 9, .memory_bytes = 5, .stored_bytes = 6};
+        m.env_frozen = (struct wire_env_frozen){.env_id = 9,
+            .memory_bytes = 5,
+            .stored_bytes = 6,
+            .files = {(const uint8_t *)"12 34 /bin/sh\n", 14}};
         strcpy(m.env_frozen.snapshot_id, ID);
         break;
     case WIRE_ENV_EXITED:
