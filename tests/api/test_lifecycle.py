@@ -94,18 +94,19 @@ def test_an_unused_version_becomes_inactive_and_wakes_up(new_daemon, make_functi
 
 
 def test_a_version_in_use_stays(new_daemon, make_function):
-    daemon = new_daemon(arguments=["--inactive-after", "2s"]).start()
-    used = make_function(BORN, snap_start=True, on=daemon)
+    daemon = new_daemon(arguments=["--inactive-after", "3s"]).start()
+    unused = make_function(BORN, snap_start=True, on=daemon)
     slow = make_function("import time\ndef handler(event, context):\n    time.sleep(event)\n    return 1\n",
                          snap_start=True, on=daemon, Timeout=30)
-    unused = make_function(BORN, snap_start=True, on=daemon)
-    versions = [f.publish() for f in (used, slow, unused)]
-    born = used.call(None, versions[0])["born"]
+    used = make_function(BORN, snap_start=True, on=daemon)
+    versions = [f.publish() for f in (unused, slow, used)]
     slow.raw(5, versions[1], InvocationType="Event")
-    while configuration(unused, versions[2])["State"] == "Active":
-        assert used.call(None, versions[0])["born"] == born
+    begin = time.monotonic()
+    born = used.call(None, versions[2])["born"]
+    while configuration(unused, versions[0])["State"] == "Active" or time.monotonic() < begin + 3.5:
+        assert used.call(None, versions[2])["born"] == born
         time.sleep(0.1)
-    assert configuration(used, versions[0])["State"] == "Active"
+    assert configuration(used, versions[2])["State"] == "Active"
     assert configuration(slow, versions[1])["State"] == "Active", "an invocation runs"
 
 
@@ -315,6 +316,7 @@ def test_killed_while_it_is_frozen_anew(new_daemon, make_function):
         os.kill(daemon.roles()[role], signal.SIGKILL)
         daemon.process.wait(harness.PATIENCE_S)
         daemon.process = None
+        daemon.check_nothing_left()
         daemon.start()
         function.client = daemon.client()  # without connections to the old one
         now = function.call(None, version)["born"]
