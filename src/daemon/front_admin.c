@@ -202,7 +202,7 @@ static void handle_snapshots(struct front *front, struct http_exchange *exchange
     if (list)
         reply_json(exchange, 200, NULL, json_pack("{s:o}", "snapshots", list));
     else
-        reply_error(exchange, 500, "ServiceException", err.text);
+        front_admin_reply_error(exchange, 500, "ServiceException", err.text);
 }
 
 /* ---- evict ---- */
