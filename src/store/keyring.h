@@ -97,3 +97,7 @@ MUST_CHECK int keyring_check_domain(const char *name, struct error *err);
  * else makes the same one at the same time gets the same salt. One that is damaged is made anew. */
 MUST_CHECK int keyring_domain_salt(
     struct keyring *ring, int domains_fd, const char *name, uint8_t salt[SEAL_KEY_BYTES], struct error *err);
+/* Put a domain's file from elsewhere in the place of ours, if one of our master keys has wrapped it (else
+ * ERROR_CORRUPT, and nothing is changed). */
+MUST_CHECK int keyring_adopt_domain(struct keyring *ring, int domains_fd, const char *name,
+    const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err);

@@ -108,15 +108,11 @@ int keyring_replace_file(
     return 0;
 }
 
-int keyring_rewrap_file(struct keyring *ring, int dir_fd, const char *file, enum keyring_kind kind,
+int keyring_rewrap_locked(struct keyring *ring, int dir_fd, const char *file, enum keyring_kind kind,
     const char *name, bool *rewrapped, struct error *err)
 {
     uint8_t key[SEAL_KEY_BYTES], wrapped[KEYRING_FILE_BYTES];
     *rewrapped = false;
-    /* Alone, so that one that is being shredded does not come back. */
-    CLEANUP_FD int lock = keyring_lock(ring, LOCK_EX, err);
-    if (lock < 0)
-        return -1;
     int result = read_file(ring, dir_fd, file, kind, name, key, rewrapped, err);
     if (result == 0 && *rewrapped) {
         result = keyring_wrap(ring, kind, name, key, wrapped, err);
@@ -125,6 +121,27 @@ int keyring_rewrap_file(struct keyring *ring, int dir_fd, const char *file, enum
     }
     OPENSSL_cleanse(key, sizeof key);
     return result;
+}
+
+int keyring_rewrap_file(struct keyring *ring, int dir_fd, const char *file, enum keyring_kind kind,
+    const char *name, bool *rewrapped, struct error *err)
+{
+    /* Alone, so that one that is being shredded does not come back. */
+    CLEANUP_FD int lock = keyring_lock(ring, LOCK_EX, err);
+    *rewrapped = false;
+    return lock < 0 ? -1 : keyring_rewrap_locked(ring, dir_fd, file, kind, name, rewrapped, err);
+}
+
+int keyring_adopt_domain(struct keyring *ring, int domains_fd, const char *name,
+    const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err)
+{
+    uint8_t salt[SEAL_KEY_BYTES];
+    CLEANUP_FD int lock = keyring_lock(ring, LOCK_SH, err);
+    if (lock < 0 ||
+        keyring_unwrap(ring, KEYRING_DOMAIN, name, wrapped, KEYRING_FILE_BYTES, salt, NULL, err) < 0)
+        return -1;
+    OPENSSL_cleanse(salt, sizeof salt);
+    return keyring_replace_file(domains_fd, name, wrapped, err);
 }
 
 int keyring_shred_file(struct keyring *ring, int dir_fd, const char *file, struct error *err)

@@ -24,3 +24,6 @@ MUST_CHECK int keyring_read_wrapped(
 /* Put `wrapped` in the place of a file, or make it: atomic and durable. */
 MUST_CHECK int keyring_replace_file(
     int dir_fd, const char *file, const uint8_t wrapped[KEYRING_FILE_BYTES], struct error *err);
+/* keyring_rewrap_file by one who holds the lock alone. */
+MUST_CHECK int keyring_rewrap_locked(struct keyring *ring, int dir_fd, const char *file,
+    enum keyring_kind kind, const char *name, bool *rewrapped, struct error *err);

@@ -186,8 +186,26 @@ int keyring_sweep(
     return 0;
 }
 
+static int finish_domain(struct sweep *s, int folder_fd, const char *name, struct error *err)
+{
+    struct error here = {0};
+    bool rewrapped;
+    if (keyring_check_domain(name, NULL) < 0 ||
+        keyring_rewrap_locked(s->ring, folder_fd, name, KEYRING_DOMAIN, name, &rewrapped, &here) == 0 ||
+        here.kind != ERROR_SYSTEM)
+        return 0;
+    *err = here;
+    return -1;
+}
+
 int keyring_finish(struct keyring *ring, int store_fd, struct error *err)
 {
+    /* A publish may have taken a domain's file from the origin since the sweep saw it. From here on it is either seen, or
+     * meets a keyring without the older key, and is not taken. */
+    CLEANUP_FD int lock = keyring_lock(ring, LOCK_EX, err);
+    struct sweep domains = {.ring = ring, .store_fd = store_fd};
+    if (lock < 0 || sweep_folder(&domains, KEYRING_DOMAINS, finish_domain, err) < 0)
+        return -1;
     if (unlinkat(store_fd, KEYRING_OLDER_FILE, 0) < 0 && errno != ENOENT)
         return error_system(err, "cannot remove %s", KEYRING_OLDER_FILE);
     if (fsync(store_fd) < 0)

@@ -302,18 +302,15 @@ static int read_small(int fd, uint8_t out[KEYRING_FILE_BYTES + 1])
  * is then read from it, refused, and the publish says why. */
 static int adopt(struct store *s, const char *domain, int fd, struct error *err)
 {
-    uint8_t theirs[KEYRING_FILE_BYTES + 1], ours[KEYRING_FILE_BYTES + 1], salt[SEAL_KEY_BYTES];
+    uint8_t theirs[KEYRING_FILE_BYTES + 1], ours[KEYRING_FILE_BYTES + 1];
     if (read_small(fd, theirs) < 0)
         return error_set(err, ERROR_CORRUPT, "the origin's file of trust domain %s is damaged", domain);
     CLEANUP_FD int mine = openat(s->domains_fd, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (mine >= 0 && read_small(mine, ours) == 0 && memcmp(ours, theirs, KEYRING_FILE_BYTES) == 0)
         return 0;
-    int result =
-        keyring_unwrap(s->keyring, KEYRING_DOMAIN, domain, theirs, KEYRING_FILE_BYTES, salt, NULL, err);
-    memset(salt, 0, sizeof salt);
-    if (result < 0)
+    if (keyring_adopt_domain(s->keyring, s->domains_fd, domain, theirs, err) < 0)
         return error_prefix(err, "the origin's file of trust domain %s", domain);
-    return keyring_replace_file(s->domains_fd, domain, theirs, err);
+    return 0;
 }
 
 /* Ours, where the origin has none. ERROR_CONFLICT: now it has one. */
