@@ -49,6 +49,8 @@ struct pager {
     size_t fetching;
     struct waiting_fault *waiting;
     size_t waiting_count, waiting_capacity;
+    uint64_t *aside; /* addresses of faults that were read while memory was being changed */
+    size_t aside_count, aside_capacity;
     size_t stream_next; /* the chunk that is streamed next */
     bool records;       /* the first clone's working set */
     uint64_t

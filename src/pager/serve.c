@@ -18,13 +18,13 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 32
-#define ASIDE_MAX 64
 #define MS 1000000ull
 #define QUIET_NS (5 * MS)        /* without a fault or a fork, before the next chunk is streamed */
 #define PROBE_FIRST_NS (50 * MS) /* whether a space still lives */
 #define PROBE_MOST_NS (2000 * MS)
 #define FULL_PAUSE_NS (1 * MS)
 #define CHANGING_SHORT 4 /* times that it is looked at again at once */
+#define CHANGING_TRIES 20
 #define CHANGING_PAUSE_US 100
 #define DRIFT_SHARE 8 /* more misses than this part of the hot set: it is recorded anew */
 
@@ -131,37 +131,44 @@ static int read_message(struct space *s, struct uffd_msg *message, struct error 
     return error_system(err, "cannot hear what happens in a clone's memory");
 }
 
-/* The memory of `s` is being changed: everything that the kernel has to tell. Faults come before it in the queue, so they
- * are kept waiting until it is read, and then look again. */
-static int heed_all(struct pager *p, struct space *s, struct error *err)
+/* Everything that the kernel has to tell of `s` now. Faults come before the rest in its queue: they are put aside, and their
+ * threads wait, as else they could ask again and again before anything else is read. A thread waits for one page only. */
+static int read_all(struct pager *p, struct space *s, struct error *err)
 {
-    uint64_t aside[ASIDE_MAX];
-    size_t count = 0;
     struct uffd_msg message;
     int result;
-    bool heeded = false;
-    s->changing++;
     while ((result = read_message(s, &message, err)) > 0) {
-        if (message.event == UFFD_EVENT_PAGEFAULT) {
-            uint64_t address = message.arg.pagefault.address & ~(LAYOUT_PAGE - 1);
-            if (count < ASIDE_MAX)
-                aside[count++] = address;
-            else
-                uffd_wake(s->fd, address, LAYOUT_PAGE);
+        if (message.event != UFFD_EVENT_PAGEFAULT) {
+            if (heed(p, s, &message, err) < 0)
+                return -1;
             continue;
         }
-        heeded = true;
-        if (heed(p, s, &message, err) < 0) {
-            result = -1;
-            break;
+        if (p->aside_count == PAGER_WAITING_MAX)
+            return error_set(err, ERROR_LIMIT, "more than %d threads wait for pages", PAGER_WAITING_MAX);
+        if (p->aside_count == p->aside_capacity) {
+            p->aside_capacity = p->aside_capacity > 0 ? 2 * p->aside_capacity : 64;
+            p->aside = xrealloc(p->aside, p->aside_capacity * sizeof *p->aside);
         }
+        p->aside[p->aside_count++] = message.arg.pagefault.address & ~(LAYOUT_PAGE - 1);
     }
-    for (size_t i = 0; i < count; i++)
-        uffd_wake(s->fd, aside[i], LAYOUT_PAGE);
-    if (!heeded && s->changing > CHANGING_SHORT) /* whoever changes it has to run */
-        usleep(CHANGING_PAUSE_US);
-    else if (!heeded)
-        sched_yield();
+    return result;
+}
+
+/* The memory of `s` is being changed: until we have heard how, and it has been. Then the faults look again. */
+static int heed_all(struct pager *p, struct space *s, struct error *err)
+{
+    int result;
+    p->aside_count = 0;
+    for (int tries = 0; (result = read_all(p, s, err)) == 0; tries++) {
+        if (!uffd_changes(s->fd) || tries == CHANGING_TRIES)
+            break;
+        if (tries < CHANGING_SHORT) /* whoever changes it has to run */
+            sched_yield();
+        else
+            usleep(CHANGING_PAUSE_US);
+    }
+    for (size_t i = 0; i < p->aside_count; i++)
+        uffd_wake(s->fd, p->aside[i], LAYOUT_PAGE);
     return result;
 }
 
@@ -183,7 +190,6 @@ static int settle(
     case UFFD_FAILED:
         return error_system(err, "cannot fill in memory at %#lx", address);
     default:
-        s->changing = 0;
         return 0;
     }
     uffd_wake(s->fd, address, LAYOUT_PAGE);

@@ -27,7 +27,6 @@ struct space {
     uint64_t *missing; /* a bit for each page of the stream */
     uint64_t missing_count;
     struct pieces pieces;
-    uint32_t changing;             /* so many times in a row its memory was being changed */
     uint64_t zero_end, zero_bytes; /* where the last zeros ended, and how many they were */
 };
 

@@ -90,11 +90,20 @@ enum uffd_result uffd_unregister(int fd, uint64_t start, uint64_t end)
     return errno == ENOMEM ? UFFD_GONE : UFFD_NOT_HERE; /* ENOMEM: the address space is no more */
 }
 
-/* A copy from where we have no memory: it is refused, but the kernel looks first whether the space exists. */
-bool uffd_lives(int fd)
+/* A copy from where we have no memory: it is refused, but the kernel looks at other things first. Returns its errno. */
+static int copy_nothing(int fd)
 {
     struct uffdio_copy copy = {.dst = NOWHERE, .src = NOWHERE, .len = LAYOUT_PAGE};
-    if (ioctl(fd, UFFDIO_COPY, &copy) == 0)
-        return true;
-    return errno == ENOENT || errno == EAGAIN || errno == EEXIST || errno == EFAULT || errno == ENOMEM;
+    return ioctl(fd, UFFDIO_COPY, &copy) < 0 ? errno : 0;
+}
+
+bool uffd_lives(int fd)
+{
+    int error = copy_nothing(fd);
+    return error == ENOENT || error == EAGAIN || error == EEXIST || error == EFAULT || error == ENOMEM;
+}
+
+bool uffd_changes(int fd)
+{
+    return copy_nothing(fd) == EAGAIN;
 }

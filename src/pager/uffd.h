@@ -26,3 +26,5 @@ MUST_CHECK int uffd_register(int fd, uint64_t start, uint64_t end, struct error 
 enum uffd_result uffd_unregister(int fd, uint64_t start, uint64_t end);
 /* Whether an address space still exists. For any descriptor: what is no userfaultfd does not live. */
 bool uffd_lives(int fd);
+/* Whether there is a change that is not yet heard of, or not yet done. */
+bool uffd_changes(int fd);
