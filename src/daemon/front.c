@@ -254,8 +254,7 @@ static int front_open(struct front *front, struct error *err)
     front->loop = loop_new(err);
     if (!front->loop || front_stamp_open(front, err) < 0 || open_signals(front, err) < 0 ||
         front_warden_open(front, err) < 0 || open_logs(front, err) < 0 || open_catalog(front, err) < 0 ||
-        front_layout_open(front, err) < 0 ||
-        open_http(front, err) < 0)
+        front_layout_open(front, err) < 0 || open_http(front, err) < 0)
         return -1;
     open_dispatch(front);
     if (open_lambda(front, err) < 0)

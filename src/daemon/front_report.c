@@ -172,6 +172,9 @@ static void trace_start(struct buffer *out, struct front_env *env, const struct 
     phase(out, "dispatch", env->asked_ns, call->invocation->started_ns);
     phase(out, "ask_warden", stamp[WIRE_STAMP_RECEIVED], env->asked_ns);
     phase(out, "template", stamp[WIRE_STAMP_TEMPLATE_READY], stamp[WIRE_STAMP_TEMPLATE_BEGIN]);
+    phase(out, "template_fork", stamp[WIRE_STAMP_TEMPLATE_FORKED], stamp[WIRE_STAMP_TEMPLATE_BEGIN]);
+    phase(out, "template_map", stamp[WIRE_STAMP_TEMPLATE_MAPPED], stamp[WIRE_STAMP_TEMPLATE_FORKED]);
+    phase(out, "template_hot", stamp[WIRE_STAMP_TEMPLATE_READY], stamp[WIRE_STAMP_TEMPLATE_MAPPED]);
     uint64_t prepared_ns =
         stamp[WIRE_STAMP_TEMPLATE_READY] ? stamp[WIRE_STAMP_TEMPLATE_READY] : stamp[WIRE_STAMP_RECEIVED];
     phase(out, "sandbox", stamp[WIRE_STAMP_SANDBOX], prepared_ns);

@@ -125,7 +125,7 @@ static int find_domain(const struct front_env *env, char domain[WIRE_DOMAIN_MAX 
     return valid ? 0
                  : error_set(err, ERROR_INVALID,
                        "the tag " TRUST_DOMAIN_TAG " does not name a trust domain: 1 to %d lower-case "
-                                                   "letters, digits, dots, dashes and underscores, "
+                       "letters, digits, dots, dashes and underscores, "
                        "not beginning with a dot",
                        WIRE_DOMAIN_MAX);
 }

@@ -217,6 +217,12 @@ static bool restore_died(struct front_env *env, struct front_failure *failure)
     return front_snapshot_remake(env, &why, failure);
 }
 
+/* What is stored got lost, or is not what was stored. */
+static bool is_damage(const struct error *why)
+{
+    return why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
+}
+
 /* A thousand clones of one template that lost pages together are one mishap. */
 static bool lost_too_often(struct front_env *env)
 {
@@ -233,10 +239,9 @@ static bool lost_too_often(struct front_env *env)
 static void env_lost_pages(struct front_env *env)
 {
     const struct error *why = &env->lost;
-    bool is_damaged = why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
     struct front_failure failure = {.type = "ServiceException", .http_status = 500};
     snprintf(failure.message, sizeof failure.message, "%s", why->text);
-    bool hopeless = lost_too_often(env) || (is_damaged && !front_snapshot_remake(env, why, &failure));
+    bool hopeless = lost_too_often(env) || (is_damage(why) && !front_snapshot_remake(env, why, &failure));
     if (env->state == FRONT_ENV_SERVING) {
         env->call->run_again |= hopeless;
         front_call_run_again(env->call);
@@ -261,6 +266,8 @@ static void env_verdict(void *context)
         front_env_bury(env);
         return;
     }
+    if (is_damage(&env->lost))
+        (void)front_snapshot_remake(env, &env->lost, &failure);
     switch (env->state) {
     case FRONT_ENV_REQUESTED:
     case FRONT_ENV_INITIALISING:

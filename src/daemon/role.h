@@ -37,7 +37,7 @@ struct role_options {
     bool random_layout;                            /* of versions that are to be frozen; see docs/STORE.md */
     const char *origin;                            /* NULL: there is none, and the next four mean nothing */
     const char *s3_endpoint, *s3_region, *s3_credentials, *s3_ca; /* the last two: files, or NULL */
-    uint64_t inactive_after_s;                     /* 0: never */
+    uint64_t inactive_after_s;                                    /* 0: never */
     enum log_level log_level;
     struct sockaddr_storage listen_address;
     socklen_t listen_address_len;

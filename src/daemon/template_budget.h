@@ -27,6 +27,8 @@ struct budget_item {
     uint64_t cost_ns; /* what the last build took, to being ready */
     uint64_t used_ns;
     double uses; /* at used_ns */
+    bool
+        wants_hot_set; /* the caller's note for the next template of this snapshot: what is recorded no longer fits */
 };
 
 struct budget_counts {

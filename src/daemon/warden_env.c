@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ static void env_free(struct env *env)
     LIST_REMOVE(env, in_bucket);
     w->env_count--;
     template_release(&env->template);
+    template_release_server(&env->server);
     loop_unwatch(&env->exit_watch);
     blank_kit_free(w, &env->kit);
     fd_close(&env->pidfd);
@@ -129,7 +131,8 @@ static void tell_started(struct env *env)
     }
     if (env->template != NULL) {
         m.env_started.shared_memory_bytes = template_memory_bytes(env->template->template);
-        m.env_started.tell_served = working_set_is_wanted(env->template);
+        m.env_started.tell_served =
+            env->server == NULL ? working_set_is_wanted(env->template) : env->is_first;
         env->template_pid = template_pid(env->template->template);
     }
     env->stamp_ns[WIRE_STAMP_SENT] = clock_monotonic_ns();
@@ -210,12 +213,16 @@ static int begin_thaw(struct env *env, struct error *err)
     fill_slots(env, code_tree, args.slots);
     if (t->ready_ns > env->stamp_ns[WIRE_STAMP_RECEIVED]) {
         env->stamp_ns[WIRE_STAMP_TEMPLATE_BEGIN] = t->begin_ns;
+        env->stamp_ns[WIRE_STAMP_TEMPLATE_FORKED] = t->forked_ns;
+        env->stamp_ns[WIRE_STAMP_TEMPLATE_MAPPED] = t->mapped_ns;
         env->stamp_ns[WIRE_STAMP_TEMPLATE_READY] = t->ready_ns;
     }
     if (template_clone(t->template, &args, err) < 0)
         return -1;
     env->state = ENV_CLONING;
     t->cloning++;
+    env->is_first = !t->has_first;
+    t->has_first = true;
     return 0;
 }
 
@@ -292,6 +299,11 @@ void env_start(struct warden *w, const struct wire_env_start *request, uint64_t 
         env_refuse(env, &err);
         return;
     }
+    struct error damage;
+    if (env->mode == WIRE_THAW && template_refuses(w, env->snapshot_id, &damage)) {
+        env_refuse(env, &damage);
+        return;
+    }
     if (env->mode == WIRE_THAW)
         env->template = template_for(w, env);
     env_advance_waiting(w);
@@ -311,6 +323,10 @@ void env_clone_answered(struct warden *w, const struct template_event *event)
     }
     env->pid = event->pid;
     env->pidfd = event->pidfd;
+    if (event->served) {
+        env->server = env->template;
+        env->server->served++;
+    }
     env->stamp_ns[WIRE_STAMP_FORKED] = event->forked_ns;
     bool killed = env->killed;
     tell_started(env);
@@ -326,14 +342,27 @@ void env_template_died(struct env *env, const struct error *why)
         env_refuse(env, why);
         return;
     }
+    env->retried = true;
     if (env->state == ENV_CLONING) {
-        env->retried = true;
         blank_kit_free(w, &env->kit);
         env->state = ENV_WAITING;
         TAILQ_INSERT_HEAD(&w->waiting, env, in_waiting);
     }
     template_release(&env->template);
     env->template = template_for(w, env);
+}
+
+void env_lose_pages(struct warden *w, const struct template_entry *t, const struct error *why)
+{
+    struct env *env;
+    for (size_t i = 0; i < WARDEN_ENV_BUCKETS; i++)
+        LIST_FOREACH (env, &w->envs[i], in_bucket) {
+            struct pollfd process = {.fd = env->pidfd, .events = POLLIN};
+            if (env->server != t || env->exited || poll(&process, 1, 0) != 0)
+                continue;
+            env->lost = *why;
+            kill_all(env);
+        }
 }
 
 bool env_has_pid(struct warden *w, pid_t pid)

@@ -66,7 +66,7 @@ struct env {
     struct warden *warden;
     uint64_t id;
     enum env_state state;
-    bool retried;          /* its template died when it was asked for the clone; it has been asked again */
+    bool retried;          /* its template died before it answered; another has been asked */
     bool killed;           /* asked for while CLONING: ends as soon as it exists */
     bool is_first;         /* clone of its template */
     bool exited, freezing; /* the exit is told only after the freeze was */
@@ -104,14 +104,19 @@ struct template_entry {
     uint32_t users, cloning;
     struct budget_item *item; /* what it counts as; NULL when it is dropping, as it then counts no more */
     struct template *template;
-    struct loop_watch *watch;
-    struct blank_kit kit;        /* its view of the file system, while it is built */
-    int spare_code_tree;         /* for the next clone, made ahead of need; or -1 */
-    struct error *stream_error;  /* shared memory: what the process that streams the pages has to say */
-    uint64_t begin_ns, ready_ns; /* told to the start that caused it */
-    bool is_single;              /* one process */
-    uint32_t looks;              /* at clones of it that have served a request */
-    struct working_set usual;    /* the pages that all of those have written to */
+    struct loop_watch *watch, *keeper_watch;
+    int keeper_pidfd;           /* of the process that keeps what the pager needs; or -1 */
+    bool is_complete;           /* all of its pages are in: clones of it are served by no pager */
+    bool ended;                 /* its process; the pager goes on */
+    bool has_first;             /* clone, whose pages are recorded */
+    uint32_t served;            /* clones that live and whose pages the pager serves */
+    struct blank_kit kit;       /* its view of the file system, while it is built */
+    int spare_code_tree;        /* for the next clone, made ahead of need; or -1 */
+    struct error *stream_error; /* shared memory: what the process that streams the pages has to say */
+    uint64_t begin_ns, forked_ns, mapped_ns, ready_ns; /* told to the start that caused it */
+    bool is_single;                                    /* one process */
+    uint32_t looks;                                    /* at clones of it that have served a request */
+    struct working_set usual;                          /* the pages that all of those have written to */
 };
 
 /* A killed template, until it is reaped. */
@@ -182,6 +187,9 @@ struct warden {
     struct budget *budget;     /* of templates */
     uint32_t building;         /* templates */
     struct rotation *rotation; /* of the master key, while one runs */
+    char damaged_id[WIRE_ID_HEX +
+                    1]; /* the snapshot that was last found damaged, until somebody was told; or "" */
+    struct error damage;
     bool front_ready, stopping, failed;
     uint64_t stopping_ns; /* since */
     struct error failure; /* why it ends when nobody asked it to */
@@ -209,21 +217,32 @@ void env_advance_waiting(struct warden *w); /* something that starts wait for ma
 void env_refuse(struct env *env, const struct error *why); /* answers the start with the error, and frees */
 void env_template_died(struct env *env, const struct error *why); /* it worked before */
 bool env_has_pid(struct warden *w, pid_t pid);
+/* All that the pager of this template serves: they are killed, and the front is told why. */
+void env_lose_pages(struct warden *w, const struct template_entry *t, const struct error *why);
 void env_clone_answered(struct warden *w, const struct template_event *event);
 void env_freeze_done(struct env *env);                     /* the freeze was told: end it */
 void env_free_all(struct warden *w, uint64_t deadline_ns); /* waits no longer for what it has killed */
 
 /* warden_working_set.c: which pages clones write to. */
 bool working_set_is_wanted(const struct template_entry *t);
-void working_set_served(struct warden *w, uint64_t env_id); /* it has served its first request */
+void working_set_served(struct warden *w, struct env *env); /* it has served its first request */
 
 /* warden_template.c */
 struct template_entry *template_find(
-    struct warden *w, const char *snapshot_id);                               /* that is not to go; or NULL */
+    struct warden *w, const char *snapshot_id); /* that is not to go; or NULL */
+/* True, once: this snapshot was found damaged when nobody was there to be told. */
+bool template_refuses(struct warden *w, const char *snapshot_id, struct error *why);
 struct template_entry *template_for(struct warden *w, const struct env *env); /* found, or begun */
 bool template_takes_clone(const struct template_entry *t); /* it is ready, and not too busy */
 int template_take_code_tree(struct template_entry *t, struct error *err) MUST_CHECK; /* for one clone */
 void template_release(struct template_entry **slot);                                 /* one user less */
+void template_release_server(struct template_entry **slot);    /* a clone less that its pager serves */
+void template_clone_served(struct warden *w, uint64_t env_id); /* its first request */
+void template_event(void *template_entry, uint32_t events);
+/* warden_build.c: fork the process; template_event is called when it is ready, or has failed. */
+MUST_CHECK int template_build(struct template_entry *t, struct error *err);
+/* warden_hot.c: store the hot set that a pager has recorded. `runs_fd` is taken over. */
+void hot_store(struct warden *w, const char *snapshot_id, int runs_fd);
 bool template_may_build(const struct warden *w); /* the budget allows for one more */
 void template_build_waiting(struct warden *w);   /* there may be a blank for one */
 void template_drop(struct warden *w, const char *snapshot_id, bool report);

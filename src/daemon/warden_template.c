@@ -2,8 +2,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/warden_private.h"
-#include "image/image.h"
-#include "sandbox/filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +11,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void template_event(void *context, uint32_t events);
 
 static void add_zombie(struct warden *w, pid_t pid, const char *snapshot_id)
 {
@@ -56,12 +53,19 @@ bool template_has_pid(struct warden *w, pid_t pid)
         if (zombie->pid == pid)
             return true;
     TAILQ_FOREACH (t, &w->templates, entry)
-        if (t->state == TEMPLATE_BUILDING || (t->template != NULL && template_pid(t->template) == pid))
+        if (t->state == TEMPLATE_BUILDING ||
+            (t->template != NULL &&
+                (template_pid(t->template) == pid || template_keeper_pid(t->template) == pid)))
             return true;
     return false;
 }
 
 /* No new users; it goes when the last one is served. From here on it counts no more. */
+static bool is_damage(const struct error *why)
+{
+    return why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
+}
+
 static void stop_offering(struct template_entry *t, bool evicted)
 {
     if (t->item != NULL)
@@ -69,21 +73,31 @@ static void stop_offering(struct template_entry *t, bool evicted)
     t->dropping = true;
 }
 
-/* It must have no users. */
+/* What is left of its processes, which end by themselves or were killed, is reaped later. */
+static void end_processes(struct template_entry *t)
+{
+    struct warden *w = t->warden;
+    pid_t pid = template_pid(t->template), keeper = template_keeper_pid(t->template);
+    loop_unwatch(&t->watch);
+    loop_unwatch(&t->keeper_watch);
+    fd_close(&t->keeper_pidfd);
+    template_free(&t->template);
+    add_zombie(w, pid, t->report_drop ? t->snapshot_id : "");
+    if (keeper > 0)
+        add_zombie(w, keeper, "");
+}
+
+/* It must have neither users nor clones that its pager serves. */
 static void template_entry_free(struct template_entry *t)
 {
     struct warden *w = t->warden;
     TAILQ_REMOVE(&w->templates, t, entry);
     stop_offering(t, false);
     w->building -= t->state == TEMPLATE_BUILDING;
-    loop_unwatch(&t->watch);
-    if (t->template != NULL) {
-        pid_t pid = template_pid(t->template);
-        template_free(&t->template);
-        add_zombie(w, pid, t->report_drop ? t->snapshot_id : "");
-    } else if (t->report_drop) {
+    if (t->template != NULL)
+        end_processes(t);
+    else if (t->report_drop)
         tell_dropped(w, t->snapshot_id);
-    }
     blank_kit_free(w, &t->kit);
     fd_close(&t->spare_code_tree);
     working_set_free(&t->usual);
@@ -92,14 +106,40 @@ static void template_entry_free(struct template_entry *t)
     free(t);
 }
 
+/* Its memory is given back now. Its pager goes on serving the clones that were forked before all pages were in, and the entry
+ * stays as long as these, to hear when that fails. */
+static void end_when_unused(struct template_entry *t)
+{
+    if (t->users > 0 || !t->dropping)
+        return;
+    if (t->served == 0) {
+        template_entry_free(t);
+        return;
+    }
+    if (!t->ended)
+        kill(template_pid(t->template), SIGKILL);
+    t->ended = true;
+    if (t->report_drop)
+        tell_dropped(t->warden, t->snapshot_id);
+    t->report_drop = false;
+}
+
 void template_release(struct template_entry **slot)
 {
     struct template_entry *t = steal_pointer(*slot);
     if (t == NULL)
         return;
     t->users--;
-    if (t->users == 0 && t->dropping)
-        template_entry_free(t);
+    end_when_unused(t);
+}
+
+void template_release_server(struct template_entry **slot)
+{
+    struct template_entry *t = steal_pointer(*slot);
+    if (t == NULL)
+        return;
+    t->served--;
+    end_when_unused(t);
 }
 
 bool template_takes_clone(const struct template_entry *t)
@@ -121,7 +161,7 @@ struct template_entry *template_for(struct warden *w, const struct env *env)
         t->warden = w;
         t->state = TEMPLATE_WAITS_FOR_BLANK;
         t->kit = BLANK_KIT_NONE;
-        t->spare_code_tree = -1;
+        t->spare_code_tree = t->keeper_pidfd = -1;
         t->memory_mb = env->memory_mb;
         t->tmp_mb = env->tmp_mb;
         memcpy(t->snapshot_id, env->snapshot_id, sizeof t->snapshot_id);
@@ -147,94 +187,6 @@ static void make_spare_code_tree(struct template_entry *t)
         t->spare_code_tree = env_open_code_tree(t->warden, t->code_id, &ignored);
 }
 
-/* Building. */
-
-struct page_stream {
-    struct store_reader *reader;
-    struct error *error; /* shared memory */
-};
-
-static int stream_pages(void *context, int fd, struct error *err)
-{
-    struct page_stream *stream = context;
-    if (store_reader_stream(stream->reader, fd, err) == 0)
-        return 0;
-    *stream->error = *err;
-    return -1;
-}
-
-static int start_process(
-    struct template_entry *t, const struct image *image, struct page_stream *stream, struct error *err)
-{
-    CLEANUP_FD int code_tree = env_open_code_tree(t->warden, t->code_id, err);
-    if (code_tree < 0)
-        return -1;
-    struct template_options options = {
-        .image = image,
-        .stream_pages = stream_pages,
-        .stream_context = stream,
-        .init_pidfd = sandbox_init_pidfd(t->kit.sandbox),
-        .code_tree_fd = code_tree,
-        .code_path = SANDBOX_CODE_PATH,
-        .uid = t->warden->options->sandbox_uid,
-        .gid = t->warden->options->sandbox_gid,
-        .template_filter = sandbox_filter_template(err),
-        .clone_filter = sandbox_filter_clone(),
-    };
-    if (options.template_filter == NULL)
-        return -1;
-    t->template = template_start(&options, err);
-    return t->template == NULL ? -1 : 0;
-}
-
-/* No function has any, so a snapshot that would give some was not made by our freeze. */
-static int check_rights(const struct image *image, struct error *err)
-{
-    return image_gives_rights(image) ? error_set(err, ERROR_CORRUPT,
-                                           "the snapshot's threads would keep rights that no function has")
-                                     : 0;
-}
-
-static int build_from(
-    struct template_entry *t, struct store_reader *reader, struct bytes manifest, struct error *err)
-{
-    struct image image = {0};
-    struct page_stream stream = {.reader = reader, .error = t->stream_error};
-    int result = -1;
-    if (image_decode(&image, manifest, err) == 0 && check_rights(&image, err) == 0 &&
-        image_check_machine(&image, err) == 0)
-        result = start_process(t, &image, &stream, err);
-    t->is_single = result == 0 && image.process_count == 1;
-    if (t->item != NULL) /* all that it is going to hold */
-        budget_set_bytes(t->warden->budget, t->item, image.page_bytes);
-    image_free(&image);
-    return result;
-}
-
-static int build(struct template_entry *t, struct error *err)
-{
-    struct warden *w = t->warden;
-    CLEANUP_BUFFER struct buffer manifest = {0};
-    t->begin_ns = clock_monotonic_ns();
-    if (sandbox_assign(t->kit.sandbox, t->memory_mb, t->tmp_mb, err) < 0)
-        return -1;
-    t->stream_error =
-        mmap(NULL, sizeof *t->stream_error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (t->stream_error == MAP_FAILED) {
-        t->stream_error = NULL;
-        return error_system(err, "cannot map shared memory");
-    }
-    struct store_reader *reader = store_reader_open(w->options->store, t->snapshot_id, &manifest, err);
-    if (reader == NULL)
-        return -1;
-    int result = build_from(t, reader, (struct bytes){manifest.data, manifest.len}, err);
-    store_reader_close(reader);
-    if (result < 0)
-        return -1;
-    t->watch = loop_watch_fd(w->loop, template_fd(t->template), EPOLLIN, template_event, t, err);
-    return t->watch == NULL ? -1 : 0;
-}
-
 static struct env *find_user(struct warden *w, const struct template_entry *t)
 {
     struct env *env;
@@ -251,14 +203,77 @@ void template_failed(struct template_entry *t, const struct error *why)
 {
     struct warden *w = t->warden;
     bool worked = t->state == TEMPLATE_PARKED;
+    bool may_work = worked || why->kind == ERROR_SYSTEM; /* one of its processes died */
     struct env *env;
     stop_offering(t, false);
     while ((env = find_user(w, t)) != NULL) {
-        if (worked)
+        if (may_work && !is_damage(why))
             env_template_died(env, why);
         else
             env_refuse(env, why);
     }
+}
+
+/* Whoever asks for this snapshot next is told instead of being given a template that will meet the same damage. */
+static void remember_damage(struct template_entry *t, const struct error *why)
+{
+    struct warden *w = t->warden;
+    memcpy(w->damaged_id, t->snapshot_id, sizeof w->damaged_id);
+    w->damage = *why;
+}
+
+bool template_refuses(struct warden *w, const char *snapshot_id, struct error *why)
+{
+    if (strcmp(w->damaged_id, snapshot_id) != 0)
+        return false;
+    w->damaged_id[0] = '\0';
+    *why = w->damage;
+    return true;
+}
+
+/* Pages of it cannot be had, or its pager is dead: whoever needs one waits for it in vain. */
+static void lose_pages(struct template_entry *t, const struct error *lost)
+{
+    struct error why = *lost;
+    if (t->ended && t->served == 0)
+        return; /* the pager ended as nobody needs it any more */
+    error_prefix(&why, "the pages of snapshot %s", t->snapshot_id);
+    log_warning("%s", why.text);
+    if (is_damage(&why))
+        remember_damage(t, &why);
+    t->users++;
+    template_failed(t, &why);
+    if (!t->ended)
+        kill(template_pid(t->template), SIGKILL);
+    t->ended = true;
+    env_lose_pages(t->warden, t, &why);
+    template_release(&t);
+}
+
+/* In order when nothing is left that needs it. Else it is no more there to keep the descriptors when the pager dies, too. */
+static void keeper_ended(void *context, uint32_t events)
+{
+    (void)events;
+    struct template_entry *t = context;
+    struct warden *w = t->warden;
+    struct error why;
+    siginfo_t how = {0};
+    loop_unwatch(&t->keeper_watch);
+    if (waitid(P_PIDFD, (id_t)t->keeper_pidfd, &how, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+        how.si_code == CLD_EXITED && how.si_status == 0)
+        return;
+    error_set(&why, ERROR_SYSTEM, "the process that keeps the pager's memory is dead");
+    lose_pages(t, &why);
+    env_advance_waiting(w);
+}
+
+static int watch_keeper(struct template_entry *t, struct error *err)
+{
+    t->keeper_pidfd = pidfd_open(template_keeper_pid(t->template), 0);
+    if (t->keeper_pidfd < 0)
+        return error_system(err, "cannot watch the keeper of a template");
+    t->keeper_watch = loop_watch_fd(t->warden->loop, t->keeper_pidfd, EPOLLIN, keeper_ended, t, err);
+    return t->keeper_watch == NULL ? -1 : 0;
 }
 
 static bool may_go(const struct budget_item *item)
@@ -275,7 +290,7 @@ static void keep_to_budget(struct warden *w)
         struct template_entry *t = item->user;
         log_debug("evicting the template of snapshot %s to save memory", t->snapshot_id);
         stop_offering(t, true);
-        template_entry_free(t);
+        end_when_unused(t);
     }
 }
 
@@ -309,7 +324,7 @@ void template_build_waiting(struct warden *w)
         t->users++;
         t->state = TEMPLATE_BUILDING;
         w->building++;
-        if (build(t, &err) < 0 && !template_bring(t, &err))
+        if (template_build(t, &err) < 0 && !template_bring(t, &err))
             template_failed(t, &err);
         template_release(&t);
     }
@@ -346,21 +361,40 @@ void template_tell_status(struct warden *w, uint64_t request_id)
     warden_send(w, &m, NULL, 0);
 }
 
-static void template_is_ready(struct template_entry *t)
+static void template_is_ready(struct template_entry *t, const struct template_event *event)
 {
     struct warden *w = t->warden;
+    struct error err = {0};
     t->state = TEMPLATE_PARKED;
     w->building--;
     t->ready_ns = clock_monotonic_ns();
+    t->mapped_ns = event->figures.mapped_ns;
+    t->is_complete = template_keeper_pid(t->template) == 0;
     blank_kit_free(w, &t->kit);
+    if (!t->is_complete && watch_keeper(t, &err) < 0)
+        log_warning("%s", err.text);
     if (t->item == NULL)
         return;
     budget_is_ready(w->budget, t->item, t->ready_ns - t->begin_ns);
-    budget_set_bytes(w->budget, t->item, memory_held(template_pid(t->template)));
+    if (t->is_complete)
+        budget_set_bytes(w->budget, t->item, memory_held(template_pid(t->template)));
+}
+
+static void template_is_complete(struct template_entry *t, const struct template_event *event)
+{
+    const struct pager_figures *f = &event->figures;
+    t->is_complete = true;
+    log_debug("the template of snapshot %s has all its pages after %lu ms: %lu faults, %lu of %lu pages "
+              "before its first clone",
+        t->snapshot_id, (f->complete_ns - f->began_ns) / 1000000, f->faults, f->hot_pages, f->lazy_pages);
+    if (t->item != NULL)
+        budget_set_bytes(t->warden->budget, t->item, memory_held(template_pid(t->template)));
 }
 
 static void template_is_gone(struct template_entry *t, const struct template_event *event)
 {
+    if (t->ended)
+        return;
     /* What the reader of the pages found says more than what the builder saw of it, unless it found only that the
      * builder was gone. */
     bool reader_knows = t->stream_error->kind != ERROR_NONE && t->stream_error->errno_value != EPIPE;
@@ -368,30 +402,82 @@ static void template_is_gone(struct template_entry *t, const struct template_eve
     error_prefix(&why, "cannot thaw from snapshot %s", t->snapshot_id);
     log_warning("%s", why.text);
     template_failed(t, &why);
+    t->ended = true;
 }
 
-static void template_event(void *context, uint32_t events)
+static void template_drifted(struct template_entry *t)
+{
+    if (t->item != NULL)
+        t->item->wants_hot_set = true;
+}
+
+static void hot_set_is_there(struct template_entry *t, const struct template_event *event)
+{
+    if (t->item != NULL)
+        t->item->wants_hot_set = false;
+    hot_store(t->warden, t->snapshot_id, event->hot_set_fd);
+}
+
+/* False: it was the last one. */
+static bool handle_event(struct template_entry *t, const struct template_event *event)
+{
+    switch (event->kind) {
+    case TEMPLATE_READY:
+        template_is_ready(t, event);
+        return true;
+    case TEMPLATE_COMPLETE:
+        template_is_complete(t, event);
+        return true;
+    case TEMPLATE_HOT_SET:
+        hot_set_is_there(t, event);
+        return true;
+    case TEMPLATE_HOT_SET_DRIFTED:
+        template_drifted(t);
+        return true;
+    case TEMPLATE_SERVING:
+        log_debug("the first clone of snapshot %s has served: %lu pages were missing", t->snapshot_id,
+            event->figures.missed_pages);
+        return true;
+    case TEMPLATE_PAGES_LOST:
+        lose_pages(t, &event->error);
+        return true;
+    case TEMPLATE_GONE:
+        template_is_gone(t, event);
+        return false;
+    case TEMPLATE_CLONED:
+    case TEMPLATE_CLONE_FAILED:
+        env_clone_answered(t->warden, event);
+        make_spare_code_tree(t);
+        return true;
+    case TEMPLATE_NOTHING:
+        break;
+    }
+    return false;
+}
+
+void template_event(void *context, uint32_t events)
 {
     (void)events;
     struct template_entry *t = context;
     struct warden *w = t->warden;
     t->users++; /* an answer may end its last use */
-    for (;;) {
-        struct template_event event = template_next(t->template);
-        if (event.kind == TEMPLATE_NOTHING)
-            break;
-        if (event.kind == TEMPLATE_READY) {
-            template_is_ready(t);
-        } else if (event.kind == TEMPLATE_GONE) {
-            template_is_gone(t, &event);
-            break;
-        } else {
-            env_clone_answered(w, &event);
-            make_spare_code_tree(t);
-        }
-    }
+    struct template_event event;
+    do
+        event = template_next(t->template);
+    while (handle_event(t, &event));
     template_release(&t);
     env_advance_waiting(w);
+}
+
+void template_clone_served(struct warden *w, uint64_t env_id)
+{
+    struct env *env = env_find(w, env_id);
+    if (env == NULL || env->exited)
+        return;
+    if (env->server == NULL)
+        working_set_served(w, env);
+    else if (env->is_first && !env->server->ended)
+        template_served(env->server->template);
 }
 
 void template_drop(struct warden *w, const char *snapshot_id, bool report)
@@ -404,8 +490,7 @@ void template_drop(struct warden *w, const char *snapshot_id, bool report)
     }
     stop_offering(t, false);
     t->report_drop = report;
-    t->users++;
-    template_release(&t);
+    end_when_unused(t);
 }
 
 void template_free_all(struct warden *w, uint64_t deadline_ns)

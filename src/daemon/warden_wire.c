@@ -97,7 +97,7 @@ static int handle(struct warden *w, const struct wire_message *m, uint64_t recei
         env_kill(w, m->env_id);
         return 0;
     case WIRE_ENV_SERVED:
-        working_set_served(w, m->env_id);
+        template_clone_served(w, m->env_id);
         return 0;
     case WIRE_TEMPLATE_DROP:
         template_drop(w, m->snapshot_id, true);

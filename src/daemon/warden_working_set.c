@@ -11,7 +11,7 @@
 
 bool working_set_is_wanted(const struct template_entry *t)
 {
-    return t->looks < LOOKS && t->is_single && !t->dropping &&
+    return t->looks < LOOKS && t->is_single && t->is_complete && !t->dropping &&
            t->warden->options->environments <= ENVIRONMENTS_MAX;
 }
 
@@ -42,13 +42,12 @@ static int tell_template(struct template_entry *t, struct error *err)
     return 0;
 }
 
-void working_set_served(struct warden *w, uint64_t env_id)
+void working_set_served(struct warden *w, struct env *env)
 {
-    struct env *env = env_find(w, env_id);
-    struct template_entry *t = env == NULL ? NULL : template_find(w, env->snapshot_id);
+    struct template_entry *t = template_find(w, env->snapshot_id);
     struct error err = {0};
     if (t == NULL || t->state != TEMPLATE_PARKED || template_pid(t->template) != env->template_pid ||
-        env->exited || !working_set_is_wanted(t))
+        !working_set_is_wanted(t))
         return;
     int result = look(t, env->pid, &err);
     if (result == 0 && ++t->looks == LOOKS)

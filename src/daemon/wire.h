@@ -70,8 +70,10 @@ struct wire_env_start {
 
 /* The clock stamps of a start, CLOCK_MONOTONIC ns; 0 where a step did not happen. */
 enum wire_stamp {
-    WIRE_STAMP_RECEIVED,       /* the warden read the request */
-    WIRE_STAMP_TEMPLATE_BEGIN, /* no template in memory: it began to build one */
+    WIRE_STAMP_RECEIVED,        /* the warden read the request */
+    WIRE_STAMP_TEMPLATE_BEGIN,  /* no template in memory: it began to build one */
+    WIRE_STAMP_TEMPLATE_FORKED, /* its process exists; what follows is done by that and its pager */
+    WIRE_STAMP_TEMPLATE_MAPPED, /* with a pager: its memory is mapped, and its first pages are filled in */
     WIRE_STAMP_TEMPLATE_READY,
     WIRE_STAMP_SANDBOX, /* a blank sandbox was in hand */
     WIRE_STAMP_FORKED,  /* the template had forked (or, cold: exec'ed into) the process */

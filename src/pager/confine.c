@@ -104,10 +104,11 @@ static const unsigned short keeper_calls[] = {SYS_wait4, SYS_waitid, SYS_ioctl, 
 static const unsigned short pager_calls[] = {SYS_read, SYS_write, SYS_ioctl, SYS_pread64, SYS_epoll_create1,
     SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_poll, SYS_ppoll, SYS_close, SYS_openat, SYS_fstat,
     SYS_newfstatat, SYS_statx, SYS_lseek, SYS_fadvise64, SYS_readv, SYS_writev, SYS_sendmsg, SYS_recvmsg,
-    SYS_sendto, SYS_recvfrom, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_clock_gettime,
-    SYS_gettimeofday, SYS_clock_nanosleep, SYS_nanosleep, SYS_sched_yield, SYS_futex, SYS_getrandom,
-    SYS_getpid, SYS_gettid, SYS_tgkill, SYS_memfd_create, SYS_ftruncate, SYS_fcntl, SYS_rt_sigprocmask,
-    SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall, SYS_exit, SYS_exit_group};
+    SYS_socketpair, SYS_timerfd_settime, SYS_sendto, SYS_recvfrom, SYS_mmap, SYS_munmap, SYS_mremap,
+    SYS_madvise, SYS_brk, SYS_clock_gettime, SYS_gettimeofday, SYS_clock_nanosleep, SYS_nanosleep,
+    SYS_sched_yield, SYS_futex, SYS_getrandom, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_memfd_create,
+    SYS_ftruncate, SYS_fcntl, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall,
+    SYS_exit, SYS_exit_group};
 
 #define FILTER_HEAD 4
 #define FILTER_MAX (FILTER_HEAD + countof(pager_calls) + 2)

@@ -328,6 +328,11 @@ int store_hot_next(struct store_hot *h, struct store_hot_piece *piece, struct er
     return 0;
 }
 
+int store_hot_fd(const struct store_hot *h)
+{
+    return h->file.fd;
+}
+
 uint64_t store_hot_bytes(const struct store_hot *h)
 {
     return h->file.size;

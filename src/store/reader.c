@@ -118,6 +118,13 @@ void store_reader_close(struct store_reader *r)
     free(r);
 }
 
+size_t store_reader_fds(const struct store_reader *r, int fds[STORE_READER_FDS])
+{
+    fds[0] = r->store_fd;
+    fds[1] = r->dir_fd;
+    return STORE_READER_FDS;
+}
+
 const char *store_reader_id(const struct store_reader *r)
 {
     return r->id;

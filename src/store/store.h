@@ -118,6 +118,9 @@ const char *store_reader_chunk_name(struct store_reader *reader, size_t chunk);
  * openat, fstat, read and close, and no memory. */
 MUST_CHECK int store_reader_read_chunk(
     struct store_reader *reader, size_t chunk, void *out, struct error *err);
+/* The descriptors that it needs, which stay its own; returns how many. For a process that closes all others. */
+#define STORE_READER_FDS 2
+size_t store_reader_fds(const struct store_reader *reader, int fds[STORE_READER_FDS]);
 /* Bring a chunk from the origin, into `out` and the local folder. For workers. ERROR_CORRUPT: what the origin has is damaged. */
 MUST_CHECK int store_reader_bring_chunk(
     struct store_reader *reader, size_t chunk, bool damaged, void *out, struct error *err);
@@ -151,6 +154,7 @@ struct store_hot_piece {
 };
 /* The next piece; piece->run_count is 0 at the verified end. Runs lie inside the stream. */
 MUST_CHECK int store_hot_next(struct store_hot *hot, struct store_hot_piece *piece, struct error *err);
+int store_hot_fd(const struct store_hot *hot); /* the only descriptor that it needs, which stays its own */
 uint64_t store_hot_bytes(const struct store_hot *hot); /* of the file */
 void store_hot_close(struct store_hot *hot);           /* NULL is fine */
 

@@ -49,7 +49,7 @@ struct template
     /* With a pager: */
     int pager, both; /* its socket until it has ended, and an epoll of both sockets; or -1 */
     pid_t keeper;
-    bool ready, complete, lost;
+    bool ready, complete, lost, gone;
     uint64_t asked, answered; /* clones */
     uint64_t served;          /* so many were asked for before all pages were in */
 };
@@ -603,7 +603,8 @@ static struct template_event next_of_pager(struct template *t)
     if (n == sizeof word)
         return event_of_word(t, &word, fd);
     fd_close(&fd);
-    fd_close(&t->pager); /* it has ended */
+    epoll_ctl(t->both, EPOLL_CTL_DEL, t->pager, NULL); /* other processes may have it open for a while */
+    fd_close(&t->pager);                               /* it has ended */
     if (t->complete)
         return event;
     error_set(&event.error, ERROR_SYSTEM, "the pager died");
@@ -619,10 +620,13 @@ struct template_event template_next(struct template *t)
         if (event.kind != TEMPLATE_NOTHING)
             return event;
     }
-    ssize_t n = receive(t->socket, &reply, sizeof reply, &event.pidfd);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = t->gone ? -1 : receive(t->socket, &reply, sizeof reply, &event.pidfd);
+    if (n < 0 && (t->gone || errno == EAGAIN || errno == EINTR))
         return event;
     if (n != sizeof reply) {
+        t->gone = true;
+        if (t->both >= 0)
+            epoll_ctl(t->both, EPOLL_CTL_DEL, t->socket, NULL);
         event.kind = TEMPLATE_GONE;
         error_set(&event.error, ERROR_SYSTEM, "the template process died");
         return event;

@@ -60,8 +60,13 @@ def test_damaged_snapshots_are_made_anew(new_daemon, make_function, how):
         damage(files[number], how, chooser)
         daemon.start()
         # The version is initialised and frozen anew, or the call says what is wrong; it never answers nonsense.
-        answer = harness.wait_until(lambda: attempt(function, version), f"{files[number].name} {how}: an answer")
-        assert answer[0] == 1 and answer[1] != born, f"{files[number].name} {how}: damage went unnoticed"
+        # Clones that do not need what is lost may run until it is met: behind the first answer all of it is read.
+        def made_anew(told=f"{files[number].name} {how}", old=born):
+            answer = attempt(function, version)
+            assert answer is None or answer[0] == 1, told
+            return answer if answer and answer[1] != old else None
+
+        answer = harness.wait_until(made_anew, f"{files[number].name} {how}: damage went unnoticed")
         born = answer[1]
         function.evict(version, templates=True)
         assert attempt(function, version) == [1, born], "the new snapshot is used from now on"
@@ -90,7 +95,9 @@ def test_every_bit_of_the_manifest_counts(new_daemon, make_function):
         path = chooser.choice(snapshot_files(daemon))
         damage(path, "flip", chooser)
         answer = harness.wait_until(lambda: attempt(function, version), f"an answer after a flip in {path.name}")
-        assert answer[0] == 1 and answer[1] != born, f"a flip in {path.name} went unnoticed"
+        assert answer[0] == 1
+        # Without the recorded hot set a start is only slower.
+        assert (answer[1] == born) == (path.name == "hot"), f"a flip in {path.name} went unnoticed"
         function.evict(version, templates=True)
 
 

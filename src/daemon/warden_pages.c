@@ -1,0 +1,119 @@
+#include "daemon/warden_pages.h"
+
+#include "base/bytes.h"
+#include "base/fd.h"
+#include "store/origin.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct pages {
+    struct pager_source source;
+    struct store *store;
+    struct store_reader *reader;
+    struct store_hot *hot; /* NULL: there is none, or it is damaged */
+    struct pager_run runs[STORE_HOT_PIECE_RUNS];
+    int control_fd;
+    struct origin *origin;
+    int fds[STORE_READER_FDS + 3];
+};
+
+static struct pager_chunk chunk(void *context, size_t i)
+{
+    const struct pages *p = context;
+    struct store_chunk_place place = store_reader_chunk(p->reader, i);
+    return (struct pager_chunk){place.offset, place.bytes};
+}
+
+static int read_chunk(void *context, size_t i, void *out, struct error *err)
+{
+    struct pages *p = context;
+    return store_reader_read_chunk(p->reader, i, out, err);
+}
+
+static int hot_next(void *context, struct pager_hot_piece *piece, struct error *err)
+{
+    struct pages *p = context;
+    struct store_hot_piece stored;
+    if (store_hot_next(p->hot, &stored, err) < 0)
+        return -1;
+    for (size_t i = 0; i < stored.run_count; i++)
+        p->runs[i] = (struct pager_run){stored.runs[i].offset, stored.runs[i].bytes};
+    *piece = (struct pager_hot_piece){p->runs, stored.run_count, stored.pages};
+    return stored.run_count > 0;
+}
+
+/* Whoever asked for it waits for it. */
+static int fetch(void *context, size_t i, bool damaged, struct error *err)
+{
+    struct pages *p = context;
+    const struct origin_request request = {.verb = ORIGIN_FETCH,
+        .flags = ORIGIN_URGENT | (damaged ? ORIGIN_REPLACE : 0u),
+        .name = store_reader_chunk_name(p->reader, i),
+        .context = (void *)(uintptr_t)i};
+    return origin_begin(p->origin, &request, err);
+}
+
+/* The courier has put it into the local folder, where it is read, and checked, from. */
+static int fetched(void *context, size_t *i, struct error *err)
+{
+    struct pages *p = context;
+    struct origin_reply reply;
+    if (!origin_next(p->origin, &reply))
+        return 0;
+    *i = (uintptr_t)reply.context;
+    *err = reply.error;
+    fd_close(&reply.fd);
+    return 1;
+}
+
+static void confine(void *context)
+{
+    struct pages *p = context;
+    store_forget_master(p->store);
+    if (p->control_fd < 0)
+        return;
+    p->origin = origin_new(p->control_fd);
+    p->source.fetch_fd = origin_fd(p->origin);
+    p->fds[p->source.fd_count++] = p->source.fetch_fd;
+}
+
+struct pages *pages_new(struct store *store, struct store_reader *reader)
+{
+    struct pages *p = xcalloc(1, sizeof *p);
+    struct error none;
+    *p = (struct pages){.store = store, .reader = reader, .control_fd = store_origin_control(store)};
+    p->hot = store_hot_open(reader, &none); /* without, the first clone asks for its pages one by one */
+    size_t count = store_reader_fds(reader, p->fds);
+    if (p->hot != NULL)
+        p->fds[count++] = store_hot_fd(p->hot);
+    if (p->control_fd >= 0)
+        p->fds[count++] = p->control_fd;
+    p->source = (struct pager_source){.context = p,
+        .chunk_count = store_reader_chunk_count(reader),
+        .chunk = chunk,
+        .read = read_chunk,
+        .hot_next = p->hot != NULL ? hot_next : NULL,
+        .fetch = p->control_fd >= 0 ? fetch : NULL,
+        .fetched = p->control_fd >= 0 ? fetched : NULL,
+        .fetch_fd = -1,
+        .confine = confine,
+        .fds = p->fds,
+        .fd_count = count};
+    return p;
+}
+
+void pages_free(struct pages *p)
+{
+    if (p == NULL)
+        return;
+    store_hot_close(p->hot);
+    store_reader_close(p->reader);
+    free(p);
+}
+
+const struct pager_source *pages_source(const struct pages *p)
+{
+    return &p->source;
+}

@@ -1,0 +1,197 @@
+"""What serves or stores the pages of a snapshot fails while clones run: the pager, its keeper or the template is killed, chunks
+are damaged or removed. Every call is answered with what it should be answered with: by another environment when its own lost
+pages, from a snapshot that was made anew when what was stored is damaged. Nothing is left behind."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+
+import harness
+
+# 24 MB that are paged in, of which a request touches as much as it is told: no page is zero.
+SOURCE = """
+import os, time
+PAGE = 4096
+born = os.urandom(8).hex()
+data = bytearray(os.urandom(1 << 20) * 24)
+for at in range(0, len(data), PAGE):
+    data[at:at + 8] = at.to_bytes(8, "little")
+def handler(event, context):
+    time.sleep(event.get("sleep", 0))
+    for at in range(0, int(event.get("mb", 0) * 1048576), PAGE):
+        if int.from_bytes(data[at:at + 8], "little") != at:
+            raise Exception(f"a wrong page at {at}")
+    print("answered", event["value"], born)
+    return [event["value"], born]
+"""
+
+
+def named(daemon, name):
+    """Pids below this daemon with that name, which are not dead."""
+    found = []
+    for pid in harness.descendants(daemon.process.pid):
+        with contextlib.suppress(OSError):
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == name and state != "Z":
+                found.append(pid)
+    return found
+
+
+def the_one(daemon, name):
+    return harness.wait_until(lambda: named(daemon, name), f"a process called {name}")[0]
+
+
+class Call(threading.Thread):
+    """An invocation under way."""
+
+    def __init__(self, function, event, version):
+        super().__init__()
+        self.function, self.event, self.version, self.answer, self.error = function, event, version, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.answer = self.function.call(self.event, self.version)
+        except Exception as error:  # noqa: BLE001: told by result()
+            self.error = error
+
+    def result(self):
+        self.join(harness.PATIENCE_S)
+        assert not self.is_alive(), f"no answer to {self.event}"
+        assert self.error is None, self.error
+        assert self.answer[0] == self.event["value"], self.answer
+        return self.answer[1]
+
+
+@pytest.fixture
+def paged(new_daemon, make_function):
+    """(daemon, function, version, born), frozen and not yet thawed."""
+    daemon = new_daemon(arguments=["--log-level", "debug"]).start()
+    function = make_function(SOURCE, on=daemon, snap_start=True, MemorySize=1024, Timeout=30)
+    return daemon, function, function.publish()
+
+
+def wait_for_state(daemon, state):
+    harness.wait_until(lambda: [e for e in daemon.environments() if e["state"] == state], f"an environment that is {state}")
+
+
+def kill(*pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victims", [["thaw-pager"], ["thaw-keeper"], ["thaw-template"], ["thaw-pager", "thaw-template"]])
+def test_killed_while_a_call_runs(paged, victims):
+    daemon, function, version = paged
+    for round in range(2):  # without, and with a recorded hot set
+        call = Call(function, dict(value=round, sleep=0.5, mb=24), version)
+        wait_for_state(daemon, "busy")
+        kill(*[the_one(daemon, name) for name in victims])
+        born = call.result()
+        assert function.call(dict(value=7, mb=24), version) == [7, born], "the snapshot is still the same"
+        function.evict(version, templates=True)
+    for name in ("thaw-pager", "thaw-keeper", "thaw-template"):
+        harness.wait_until(lambda name=name: not named(daemon, name), f"{name} to end")
+
+
+@pytest.mark.parametrize("victim", ["thaw-pager", "thaw-keeper", "thaw-template"])
+def test_killed_while_idle(paged, victim):
+    daemon, function, version = paged
+    born = function.call(dict(value=1), version)[1]
+    for _ in range(3):
+        kill(the_one(daemon, victim))
+        assert function.call(dict(value=2, mb=24), version) == [2, born]
+        function.evict(version, templates=True)
+        assert function.call(dict(value=3), version) == [3, born]
+
+
+def test_killed_while_it_is_built(paged):
+    """The pager is killed as early as it can be seen."""
+    daemon, function, version = paged
+    for round in range(5):
+        calls = [Call(function, dict(value=[round, i], mb=1), version) for i in range(4)]
+        deadline = time.monotonic() + 1
+        while not (pagers := named(daemon, "thaw-pager")) and time.monotonic() < deadline:
+            pass
+        kill(*pagers)
+        assert len({call.result() for call in calls}) == 1
+        function.evict(version, templates=True)
+
+
+def chunks(daemon):
+    return [p for p in harness.files_below(daemon.data / "store" / "chunks")]
+
+
+def flip(path):
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 16]))
+
+
+@contextlib.contextmanager
+def pager_stopped(daemon):
+    wait_for_state(daemon, "idle")
+    pager = the_one(daemon, "thaw-pager")
+    os.kill(pager, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pager, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("how", [flip, pathlib.Path.unlink], ids=["damaged", "removed"])
+def test_chunks_are_lost_while_clones_run(paged, how):
+    """Those calls that need what is lost, and those that wait meanwhile, are answered from the version as it was made anew."""
+    daemon, function, version = paged
+    born = function.call(dict(value=0), version)[1]
+    with pager_stopped(daemon):
+        calls = [Call(function, dict(value=i, mb=24), version) for i in range(3)]
+        wait_for_state(daemon, "busy")
+        for path in chunks(daemon):
+            how(path)
+    new = {call.result() for call in calls}
+    assert len(new) == 1 and born not in new
+    assert "frozen anew" in daemon.log() and daemon.log().count("frozen anew") == 1, daemon.log()[-3000:]
+    function.evict(version, templates=True)
+    assert function.call(dict(value=9, mb=24), version) == [9, new.pop()], "the new snapshot is whole"
+
+
+def test_an_event_is_run_again(paged):
+    daemon, function, version = paged
+    born = function.call(dict(value=0), version)[1]
+    with pager_stopped(daemon):
+        function.client.invoke(FunctionName=function.name, Qualifier=version, InvocationType="Event",
+                               Payload=json.dumps(dict(value="event", mb=24)).encode())
+        wait_for_state(daemon, "busy")
+        for path in chunks(daemon):
+            flip(path)
+
+    def answered():
+        lines = daemon.thaw("logs", function.name, "-n", "1000").stdout.splitlines()
+        return [line.split()[-1] for line in lines if "answered event" in line]
+
+    assert harness.wait_until(answered, "the event to be run") != [born]
+    assert len(answered()) == 1
+
+
+def test_damage_that_is_found_at_the_first_thaw(paged):
+    """Again and again, before the new snapshot was thawed once."""
+    daemon, function, version = paged
+    before = set()
+    for _ in range(3):
+        for path in chunks(daemon):
+            flip(path)
+        calls = [Call(function, dict(value=i, mb=24), version) for i in range(8)]
+        born = {call.result() for call in calls}
+        assert len(born) == 1 and not born & before
+        before |= born
+        function.evict(version, templates=True)
