@@ -91,6 +91,12 @@ install_dotnet() {
     runtimes/dotnet/build.sh
 }
 
+# The object store of the tests, from npm (so install_clients and prepare_venv are to be called before).
+install_s3() {
+    [ -d build/s3/node_modules/s3rver ] || say "installing an S3 server into build/s3"
+    (cd tests && PYTHONDONTWRITEBYTECODE=1 quietly ../build/s3.log ../build/venv/bin/python s3.py)
+}
+
 # quietly LOG COMMAND...: run it with its output in LOG, which is shown only when it fails.
 quietly() {
     local log=$1

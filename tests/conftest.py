@@ -106,3 +106,20 @@ def pytest_runtest_makereport(item, call):
         for daemon in harness.RUNNING:
             if daemon.log_path.exists():
                 item.add_report_section("call", "thawd", daemon.log()[-3000:])
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    import s3
+    server = s3.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_proxy(s3_server):
+    """A proxy before the S3 server, without faults yet."""
+    import s3
+    proxy = s3.Proxy(s3_server.port)
+    yield proxy
+    proxy.stop()

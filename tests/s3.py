@@ -1,7 +1,11 @@
-"""A real S3 server for tests (s3rver, from npm: it checks every request's signature), and a proxy of ours before it that does
-what networks and servers do on bad days."""
+"""A real S3 server for tests (s3rver, from npm), and a proxy of ours before it that checks every signature and every body's hash
+with Amazon's own library, as S3 does and s3rver does not, and that does what networks and servers do on bad days."""
 
+import contextlib
+import hashlib
 import pathlib
+import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -13,7 +17,10 @@ import urllib.error
 import urllib.request
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
 import botocore.config
+import botocore.credentials
 
 import harness
 
@@ -33,6 +40,12 @@ def install():
     return program
 
 
+def raise_file_limit():
+    """It opens three files for each entry of a list, all at once."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class Server:
     """s3rver on a free port, with one empty bucket."""
 
@@ -42,9 +55,10 @@ class Server:
         self.log = open(pathlib.Path(self.folder) / "log", "wb")
         program = install()
         self.process = subprocess.Popen(
-            [shutil.which("node"), program, "-d", str(pathlib.Path(self.folder) / "data"), "-a", "127.0.0.1", "-p", str(self.port),
-             "--configure-bucket", BUCKET, "--no-vhost-buckets", "--silent"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            [shutil.which("node"), "--openssl-legacy-provider", program,  # for the tokens of long lists
+              "-d", str(pathlib.Path(self.folder) / "data"), "-a", "127.0.0.1", "-p", str(self.port),
+             "--configure-bucket", BUCKET, "--no-vhost-buckets"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=raise_file_limit)
         harness.BESIDE.append(self.process)
         self.client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
                                    aws_secret_access_key=SECRET,
@@ -86,6 +100,29 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def refusal(method, url, headers, body):
+    """What S3 would say against a request, or None: its signature computed anew by botocore, and the hash of its body."""
+    given = {name.lower(): value for name, value in headers}
+    match = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8}/([^/]+)/s3/aws4_request),SignedHeaders=([a-z0-9;-]+),Signature=([0-9a-f]{64})",
+                         given.get("authorization", ""))
+    if not match:
+        return "AccessDenied"
+    access_key, _, region, names, signature = match.groups()
+    if access_key != KEY:
+        return "InvalidAccessKeyId"
+    if not {"host", "x-amz-date", "x-amz-content-sha256"} <= set(names.split(";")):
+        return "AccessDenied"
+    request = botocore.awsrequest.AWSRequest(method=method, url=url, headers={name: given[name] for name in names.split(";")})
+    request.context["timestamp"] = given["x-amz-date"]
+    signer = botocore.auth.S3SigV4Auth(botocore.credentials.Credentials(KEY, SECRET), "s3", region)
+    expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    if expected != signature:
+        return "SignatureDoesNotMatch"
+    if given["x-amz-content-sha256"] != hashlib.sha256(body).hexdigest():
+        return "XAmzContentSHA256Mismatch"
+    return None
+
+
 class Request:
     """What the proxy knows of a request when it decides what to do with it."""
 
@@ -102,7 +139,8 @@ class Proxy:
       ("truncate",)       half of the answer's body, then cut ("wrong",)        the answer's body with bytes flipped
       ("longer",)         a Content-Length beyond the body    ("shorter",)      one below it
       ("slow", s)         the answer in pieces, over s seconds
-      ("wrong_request",)  the request's body with bytes flipped
+      ("wrong_request",)  the request's body with bytes flipped, on the way to here
+      ("wrong_write",)    the same, behind here: the server stores other bytes
     """
 
     def __init__(self, port):
@@ -141,20 +179,18 @@ class Proxy:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, client):
-        server = None
-        try:
-            source = client.makefile("rb")
-            server = socket.create_connection(("127.0.0.1", self.server_port))
-            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            answers = server.makefile("rb")
-            while self.one(client, source, server, answers):
+        with client, client.makefile("rb") as source, contextlib.suppress(OSError, ValueError, TypeError):
+            while self.one(client, source):
                 pass
-        except (OSError, ValueError):
-            pass
-        finally:
-            client.close()
-            if server is not None:
-                server.close()
+
+    def ask(self, first, headers, body):
+        """The server's answer: (first line, headers, body). On a connection of its own: it closes those that are idle."""
+        with socket.create_connection(("127.0.0.1", self.server_port)) as server, server.makefile("rb") as answers:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            method = first.split()[0]
+            server.sendall(self.write_head(first, [(n, v) for n, v in headers if n.lower() != "connection"]) + body)
+            first, headers = self.read_head(answers)
+            return first, headers, self.read_body(answers, headers, method != b"HEAD" and first.split()[1] not in (b"204", b"304"))
 
     @staticmethod
     def read_head(source):
@@ -193,7 +229,7 @@ class Proxy:
     def flip(body):
         return body[:len(body) // 2] + bytes(b ^ 0x20 for b in body[len(body) // 2:len(body) // 2 + 8]) + body[len(body) // 2 + 8:]
 
-    def one(self, client, source, server, answers):
+    def one(self, client, source):
         """One request and its answer; False ends the connection."""
         head = self.read_head(source)
         if head is None:
@@ -219,10 +255,17 @@ class Proxy:
             return True
         if what == "wrong_request":
             body = self.flip(body)
-        server.sendall(self.write_head(first, headers) + body)
-        first, headers = self.read_head(answers)
-        answer = self.read_body(answers, headers, method != "HEAD" and first.split()[1] not in (b"204", b"304"))
-        return self.give(client, what, how, first, headers, answer)
+        why = refusal(method, self.endpoint + path, headers, body)
+        if why:
+            answer = f"<Error><Code>{why}</Code><Message>the proxy says so</Message></Error>"
+            status = 400 if why.startswith("XAmz") else 403
+            client.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: {len(answer) if method != 'HEAD' else 0}\r\n\r\n".encode())
+            if method != "HEAD":
+                client.sendall(answer.encode())
+            return True
+        if what == "wrong_write":
+            body = self.flip(body)
+        return self.give(client, what, how, *self.ask(first, headers, body))
 
     def give(self, client, what, how, first, headers, answer):
         def with_length(n):

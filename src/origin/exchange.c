@@ -343,10 +343,10 @@ void exchange_start(struct exchange_host *host, struct exchange *e)
 
 /* Ending. */
 
+/* Not CURLE_UNSUPPORTED_PROTOCOL: the scheme was checked, so it means an answer that is no HTTP. */
 static bool is_hopeless(CURLcode code)
 {
     switch (code) {
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:

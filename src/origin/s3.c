@@ -189,6 +189,13 @@ static void go_on(struct s3_work *w)
             return;
         }
         break;
+    case S3_CONFIRM:
+        if (w->exchange.content_length < 0 || (uint64_t)w->exchange.content_length != w->bytes) {
+            begin_step(w, S3_ABORT);
+            return;
+        }
+        op->error = (struct error){0};
+        break;
     case S3_COMPLETE:
     case S3_ABORT:
         break;
@@ -198,12 +205,17 @@ static void go_on(struct s3_work *w)
 
 static void give_up(struct s3_work *w, struct error *why)
 {
-    if (w->attempts > 1)
+    bool again = w->attempts > 1;
+    if (w->step == S3_CONFIRM) {
+        begin_step(w, S3_ABORT);
+        return;
+    }
+    if (again)
         error_prefix(why, "after %u tries", w->attempts);
     error_prefix(why, "%s", w->operation->name);
     if (w->step == S3_PART || w->step == S3_COMPLETE) {
         w->operation->error = *why; /* and the store is told to forget the parts */
-        begin_step(w, S3_ABORT);
+        begin_step(w, w->step == S3_COMPLETE && again ? S3_CONFIRM : S3_ABORT);
         return;
     }
     end_operation(w, w->step == S3_ABORT ? &w->operation->error : why);

@@ -148,7 +148,7 @@ static enum s3_verdict judge_good(struct s3_work *w, struct error *err)
             return s3_read_upload_id(w, err) == 0 ? S3_GOOD : judge_document(err);
         if (w->step == S3_COMPLETE)
             return judge_completion(w, err);
-        if (w->step == S3_ABORT || was_stored_whole(w))
+        if (w->step == S3_ABORT || w->step == S3_CONFIRM || was_stored_whole(w))
             return S3_GOOD;
         error_set(err, ERROR_BUSY, "other bytes than those that were sent have arrived");
         return S3_AGAIN;

@@ -23,9 +23,12 @@ struct s3 {
 /* A file goes up in one request, or in parts:
  *
  *   SINGLE --> end          CREATE --> PART (each in turn) --> COMPLETE --> end
- *                                           '--- a failure ------'--> ABORT --> end, with the failure
- */
-enum s3_step { S3_SINGLE, S3_CREATE, S3_PART, S3_COMPLETE, S3_ABORT };
+ *                                           |                |
+ *                                           |                '- a failure, not at once: CONFIRM --> end
+ *                                           '--- a failure --'-------------------------'--> ABORT --> end, with the failure
+ *
+ * CONFIRM: the answer to the first try may have been lost, and the later ones find nothing to complete; so, is it there? */
+enum s3_step { S3_SINGLE, S3_CREATE, S3_PART, S3_COMPLETE, S3_CONFIRM, S3_ABORT };
 
 struct s3_work {
     struct s3 *s3;

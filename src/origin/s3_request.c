@@ -117,6 +117,8 @@ static enum exchange_method method_of(const struct s3_work *w)
     case ORIGIN_STORE:
         if (w->step == S3_ABORT)
             return EXCHANGE_DELETE;
+        if (w->step == S3_CONFIRM)
+            return EXCHANGE_HEAD;
         return w->step == S3_CREATE || w->step == S3_COMPLETE ? EXCHANGE_POST : EXCHANGE_PUT;
     case ORIGIN_REMOVE:
         return EXCHANGE_DELETE;
