@@ -1,12 +1,5 @@
-/* The hot set: pages of the stream with their contents, in the order in which they are to be installed. A sealed file whose
- * first segment says how much there is:
- *
- *    0  magic "THHS"    4  u16 format version    6  u16 zero    8  u32 pieces    12  u64 bytes of pages
- *
- * and whose other segments are a piece each:
- *
- *    0  u32 runs    4  u32 bytes of pages    8  u32 enum codec    12  runs, 12 bytes each: u64 offset, u32 bytes
- *   ..  the pages, compressed as one */
+#include "store/hot.h"
+
 #include "base/fd.h"
 #include "store/private.h"
 #include "store/remote.h"
@@ -22,7 +15,6 @@
 #include <unistd.h>
 
 #define HOT_VERSION 1
-#define HOT_HEADER_BYTES 20
 #define PIECE_HEADER_BYTES 12
 #define RUN_BYTES 12
 static const char MAGIC[4] = {'T', 'H', 'H', 'S'};
@@ -223,11 +215,9 @@ int store_hot_write(struct store *s, struct store_reader *r, const struct store_
 struct store_hot {
     struct store_reader *reader;
     struct sealed_reader file;
-    struct codecs codecs;
+    struct hot_decoder decoder;
     uint32_t pieces_left;
     uint64_t bytes_left;
-    struct store_hot_run *runs;
-    uint8_t *pages;
 };
 
 static int read_header(struct store_hot *h, struct error *err)
@@ -261,9 +251,7 @@ struct store_hot *store_hot_open(struct store_reader *r, struct error *err)
 {
     struct store_hot *h = xcalloc(1, sizeof *h);
     *h = (struct store_hot){.reader = r, .file.fd = -1};
-    h->runs = xcalloc(STORE_HOT_PIECE_RUNS, sizeof *h->runs);
-    h->pages = xcalloc(1, STORE_HOT_PIECE_BYTES);
-    if (codecs_init(&h->codecs, false, err) == 0 &&
+    if (hot_decoder_init(&h->decoder, err) == 0 &&
         sealed_reader_open(&h->file, r->dir_fd, "hot", r->data_key, r->raw_id, SEAL_HOT, err) == 0 &&
         read_header(h, err) == 0)
         return h;
@@ -272,42 +260,70 @@ struct store_hot *store_hot_open(struct store_reader *r, struct error *err)
     return NULL;
 }
 
-static int decode_runs(
-    struct store_hot *h, struct cursor *c, uint32_t count, uint32_t bytes, struct error *err)
+static int decode_runs(struct cursor *c, const struct store_hot_piece *piece, struct store_hot_run *runs,
+    uint64_t stream_bytes, struct error *err)
 {
-    uint64_t stream_bytes = h->reader->recipe.stream_bytes;
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        struct store_hot_run *run = &h->runs[i];
+    size_t sum = 0;
+    for (size_t i = 0; i < piece->run_count; i++) {
+        struct store_hot_run *run = &runs[i];
         run->offset = cursor_u64(c);
         run->bytes = cursor_u32(c);
-        if (run->bytes == 0 || run->bytes > bytes - sum || run->offset > stream_bytes ||
+        if (run->bytes == 0 || run->bytes > piece->bytes - sum || run->offset > stream_bytes ||
             run->bytes > stream_bytes - run->offset)
             return error_set(err, ERROR_CORRUPT, "a run is not in the page stream");
         sum += run->bytes;
     }
-    if (!cursor_ok(c) || sum != bytes)
+    if (!cursor_ok(c) || sum != piece->bytes)
         return error_set(err, ERROR_CORRUPT, "its runs are not its pages");
     return 0;
 }
 
-static int decode_piece(
-    struct store_hot *h, const uint8_t *plain, size_t len, struct store_hot_piece *piece, struct error *err)
+int hot_decode_piece(struct hot_decoder *d, const uint8_t *plain, size_t len, uint64_t stream_bytes,
+    struct store_hot_piece *piece, struct error *err)
 {
     struct cursor c = cursor_over(plain, len);
-    uint32_t count = cursor_u32(&c), bytes = cursor_u32(&c), codec = cursor_u32(&c);
-    if (!cursor_ok(&c) || count == 0 || count > STORE_HOT_PIECE_RUNS || bytes > STORE_HOT_PIECE_BYTES ||
-        codec >= CODEC_COUNT || bytes > h->bytes_left || h->pieces_left == 0)
-        return error_set(err, ERROR_CORRUPT, "a piece has %u runs of %u bytes", count, bytes);
-    if (decode_runs(h, &c, count, bytes, err) < 0)
+    *piece = (struct store_hot_piece){.runs = d->runs, .run_count = cursor_u32(&c), .bytes = cursor_u32(&c)};
+    uint32_t codec = cursor_u32(&c);
+    if (!cursor_ok(&c) || piece->run_count == 0 || piece->run_count > STORE_HOT_PIECE_RUNS ||
+        piece->bytes > STORE_HOT_PIECE_BYTES || codec >= CODEC_COUNT)
+        return error_set(
+            err, ERROR_CORRUPT, "a piece has %zu runs of %zu bytes", piece->run_count, piece->bytes);
+    if (decode_runs(&c, piece, d->runs, stream_bytes, err) < 0)
         return -1;
-    *piece = (struct store_hot_piece){.runs = h->runs, .run_count = count, .pages = c.at, .bytes = bytes};
-    h->pieces_left--;
-    h->bytes_left -= bytes;
-    if (codec == CODEC_NONE && c.left == bytes)
+    piece->pages = c.at;
+    if (codec == CODEC_NONE && c.left == piece->bytes)
         return 0;
-    piece->pages = h->pages;
-    return codec_decompress(&h->codecs, codec, c.at, c.left, h->pages, bytes, err);
+    piece->pages = d->pages;
+    return codec_decompress(&d->codecs, codec, c.at, c.left, d->pages, piece->bytes, err);
+}
+
+int hot_decoder_init(struct hot_decoder *d, struct error *err)
+{
+    d->runs = xcalloc(STORE_HOT_PIECE_RUNS, sizeof *d->runs);
+    d->pages = xcalloc(1, STORE_HOT_PIECE_BYTES);
+    return codecs_init(&d->codecs, false, err);
+}
+
+void hot_decoder_free(struct hot_decoder *d)
+{
+    codecs_free(&d->codecs);
+    if (d->pages != NULL)
+        OPENSSL_cleanse(d->pages, STORE_HOT_PIECE_BYTES);
+    free_pointer(&d->pages);
+    free_pointer(&d->runs);
+}
+
+/* One more than the header told is damage, too. */
+static int next_piece(
+    struct store_hot *h, const uint8_t *plain, size_t len, struct store_hot_piece *piece, struct error *err)
+{
+    if (hot_decode_piece(&h->decoder, plain, len, h->reader->recipe.stream_bytes, piece, err) < 0)
+        return -1;
+    if (h->pieces_left == 0 || piece->bytes > h->bytes_left)
+        return error_set(err, ERROR_CORRUPT, "it has more pieces than it tells");
+    h->pieces_left--;
+    h->bytes_left -= piece->bytes;
+    return 0;
 }
 
 int store_hot_next(struct store_hot *h, struct store_hot_piece *piece, struct error *err)
@@ -317,7 +333,7 @@ int store_hot_next(struct store_hot *h, struct store_hot_piece *piece, struct er
     *piece = (struct store_hot_piece){0};
     if (sealed_reader_next(&h->file, &plain, &len, err) < 0)
         return name_hot(h, err);
-    if (plain != NULL && decode_piece(h, plain, len, piece, err) < 0) {
+    if (plain != NULL && next_piece(h, plain, len, piece, err) < 0) {
         h->file.failed = true;
         return name_hot(h, err);
     }
@@ -343,10 +359,6 @@ void store_hot_close(struct store_hot *h)
     if (h == NULL)
         return;
     sealed_reader_close(&h->file);
-    codecs_free(&h->codecs);
-    free(h->runs);
-    if (h->pages != NULL)
-        OPENSSL_cleanse(h->pages, STORE_HOT_PIECE_BYTES);
-    free(h->pages);
+    hot_decoder_free(&h->decoder);
     free(h);
 }
