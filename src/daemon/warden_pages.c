@@ -16,7 +16,7 @@ struct pages {
     struct pager_run runs[STORE_HOT_PIECE_RUNS];
     int control_fd;
     struct origin *origin;
-    int fds[STORE_READER_FDS + 3];
+    int fds[STORE_READER_FDS + 2 + ORIGIN_FDS];
 };
 
 static struct pager_chunk chunk(void *context, size_t i)
@@ -76,7 +76,8 @@ static void confine(void *context)
         return;
     p->origin = origin_new(p->control_fd);
     p->source.fetch_fd = origin_fd(p->origin);
-    p->fds[p->source.fd_count++] = p->source.fetch_fd;
+    origin_fds(p->origin, p->fds + p->source.fd_count); /* fetch_fd is one of them */
+    p->source.fd_count += ORIGIN_FDS;
 }
 
 struct pages *pages_new(struct store *store, struct store_reader *reader)
