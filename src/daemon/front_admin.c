@@ -111,15 +111,6 @@ bool front_admin_query_flag(const struct http_exchange *exchange, const char *na
 
 /* ---- status and environments ---- */
 
-static size_t count_stale(const struct front *front)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < FRONT_BUCKETS; i++)
-        for (const struct front_version *at = front->versions[i]; at; at = at->next_in_bucket)
-            count += at->stale != NULL;
-    return count;
-}
-
 /* The warden is asked about the templates. */
 static void handle_status(struct front *front, struct http_exchange *exchange)
 {
@@ -149,7 +140,7 @@ static json_t *describe_status(const struct front *front, const struct wire_stat
         (json_int_t)dispatch_environments(front->dispatch), "invocations", (json_int_t)front->invocations,
         "thaws", (json_int_t)front->thaws, "cold_starts", (json_int_t)front->cold_starts, "events_running",
         (json_int_t)front->events_running, "draining", (int)front->draining, "building",
-        (json_int_t)front->builds_running, "stale", (json_int_t)count_stale(front), "refreezes",
+        (json_int_t)front->builds_running, "stale", (json_int_t)front_refreeze_count(front), "refreezes",
         (json_int_t)front->refreezes_done, "refreezes_failed", (json_int_t)front->refreezes_failed,
         "templates", describe_templates(told));
 }
@@ -394,7 +385,9 @@ static void handle_inspect(struct front *front, struct http_exchange *exchange, 
     }
     if (!function->snapshot_id[0]) {
         front_admin_reply_error(exchange, 404, "ResourceNotFoundException",
-            "This version has no snapshot: publish a version of a function with SnapStart.");
+            function->state == CATALOG_INACTIVE
+                ? "This version is inactive and has no snapshot: its next invocation has one made."
+                : "This version has no snapshot: publish a version of a function with SnapStart.");
         return;
     }
     struct front_inspect *inspect = xcalloc(1, sizeof *inspect);

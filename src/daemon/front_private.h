@@ -315,7 +315,8 @@ void front_build_failed(struct front_env *env, const struct front_failure *failu
 void front_build_frozen(struct front_env *env, const struct wire_env_frozen *message);
 
 /* front_refreeze.c */
-void front_refreeze_open(struct front *front); /* begins to look for what is stale */
+size_t front_refreeze_count(const struct front *front); /* versions that are to be frozen anew, or being so */
+void front_refreeze_open(struct front *front);          /* begins to look for what is stale */
 void front_refreeze_next(
     struct front *front); /* nothing may be built at the moment, or something may be due */
 void front_refreeze_unqueue(struct front_version *version);

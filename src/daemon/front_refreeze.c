@@ -169,6 +169,15 @@ static void on_scan(void *context)
     front_refreeze_next(front);
 }
 
+size_t front_refreeze_count(const struct front *front)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < FRONT_BUCKETS; i++)
+        for (const struct front_version *at = front->versions[i]; at; at = at->next_in_bucket)
+            count += at->stale != NULL;
+    return count;
+}
+
 void front_refreeze_open(struct front *front)
 {
     scan_after(front, SCAN_PAUSE_NS);

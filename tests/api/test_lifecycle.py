@@ -69,7 +69,8 @@ def catalog(daemon):
 
 def test_an_unused_version_becomes_inactive_and_wakes_up(new_daemon, make_function):
     daemon = new_daemon(arguments=["--inactive-after", "2s"]).start()
-    function = make_function("import time\ntime.sleep(1)\n" + BORN, snap_start=True, on=daemon)
+    source = "import time\ntime.sleep(1)\n" + BORN.replace("return", "print('got', event)\n    return")
+    function = make_function(source, snap_start=True, on=daemon)
     version = function.publish()
     born = function.call(None, version)["born"]
     answer = wait_for_state(function, version, "Inactive")
@@ -79,7 +80,11 @@ def test_an_unused_version_becomes_inactive_and_wakes_up(new_daemon, make_functi
     assert not [e for e in daemon.environments() if e["version"] == version]
     assert function.call()["born"] > born, "$LATEST has nothing to do with it"
 
+    assert daemon.thaw("inspect", f"{function.name}:{version}", check=False).stderr.count("inactive") == 1
+
     assert refused(function, version) == (409, "SnapStartNotReadyException", NOT_READY)
+    for number in range(20):  # these wait for it
+        assert function.raw(f"e{number}", version, InvocationType="Event")["StatusCode"] == 202
     answer = configuration(function, version)
     assert (answer["State"], answer["StateReasonCode"]) == ("Pending", "Restoring")
     assert refused(function, version) == (409, "SnapStartNotReadyException", NOT_READY)
@@ -91,6 +96,12 @@ def test_an_unused_version_becomes_inactive_and_wakes_up(new_daemon, make_functi
     assert answer["SnapStart"]["OptimizationStatus"] == "On" and "StateReason" not in answer
     assert function.call(None, version)["born"] > born
     assert len(snapshot_folders(daemon)) == 1
+
+    def delivered():
+        log = daemon.request("GET", f"/thaw/v1/logs?function={function.name}&lines=1000")[2].decode()
+        return all(f"got e{number}\n" in log for number in range(20))
+
+    harness.wait_until(delivered, "all events to be delivered")
 
 
 def test_a_version_in_use_stays(new_daemon, make_function):
@@ -136,22 +147,6 @@ def test_when_it_was_used_survives_a_restart(new_daemon, make_function):
     daemon.start()
     assert wait_for_state(functions[0], versions[0], "Active")
     assert functions[0].call(None, versions[0])
-
-
-def test_events_wait_for_an_inactive_version(new_daemon, make_function):
-    daemon = new_daemon(arguments=["--inactive-after", "2s"]).start()
-    function = make_function("import time\ntime.sleep(1)\ndef handler(event, context):\n    print('got', event)\n",
-                             snap_start=True, on=daemon)
-    version = function.publish()
-    wait_for_state(function, version, "Inactive")
-    for number in range(20):
-        assert function.raw(f"e{number}", version, InvocationType="Event")["StatusCode"] == 202
-
-    def delivered():
-        log = daemon.request("GET", f"/thaw/v1/logs?function={function.name}&lines=1000")[2].decode()
-        return all(f"got e{number}\n" in log for number in range(20))
-
-    harness.wait_until(delivered, "all events to be delivered")
 
 
 def test_a_version_that_cannot_wake_up_says_why(new_daemon, make_function):
