@@ -446,7 +446,7 @@ static void publish_all(const char *near)
     if (store == NULL)
         errx(1, "%s", err.text);
     printf("\n| the store's writer | MB | new on disk MB | chunks | found | sealed, MB/s | with fsync, MB/s "
-           "| read, MB/s |\n"
+           "| written, MB per CPU second | read, MB per CPU second |\n"
            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
     for (size_t i = 0; i < snapshot_count; i++)
         publish(store, &snapshots[i]);

@@ -28,7 +28,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from server import ROOT, Caller, harness, serving, spread, starts  # noqa: E402
+from server import ROOT, Caller, Origin, forget_local, harness, serving, spread, starts  # noqa: E402
 
 EXAMPLES = ROOT / "examples"
 PETS = (EXAMPLES / "python-pets/app.py").read_text()
@@ -355,6 +355,43 @@ def measure_versions(report, options):
         report_zipf(report, accounts, failures, server.get("/thaw/v1/status")["templates"], budget)
 
 
+# ---- s3 ----
+
+
+def measure_from_origin(report, server, origin, what, name, goal_ms, event, runs):
+    starts(server, name, "1", event, 3, templates=True)  # what the first request needs is recorded by then
+    time.sleep(1)  # and stored
+    chunks, caller, took, fetched = len(server.chunk_files()), Caller(server), [], []
+    for _ in range(runs):
+        server.evict(name, "1", True)
+        time.sleep(0.5)
+        forget_local(server)
+        before = origin.chunks_fetched()
+        account = caller.invoke(name, "1", event)
+        fetched.append((origin.chunks_fetched() - before) / chunks)
+        took.append(account["ms"])
+    report.times(f"first thaw, S3 with 1 ms: {what}", goal_ms, took)
+    middle, low, high = spread(fetched)
+    report.row("  of its chunks fetched before the answer", "<= 50 %", f"{middle:.0%} ({low:.0%} to {high:.0%}) of {chunks}",
+               middle <= 0.5, fetched)
+
+
+def measure_s3(report, options):
+    for what, name, goal, event in (("python-pets", "pets", 40, PETS_EVENT), ("spring-petstore, primed", "petstore", 150, STORE_EVENT)):
+        origin = Origin(1)
+        try:
+            folder = pathlib.Path(options.folder, name)
+            folder.mkdir(mode=0o755)
+            with serving(folder, *origin.arguments) as server:
+                if name == "pets":
+                    publish_pets(server)
+                else:
+                    server.deploy("spring-petstore", "--prime", name)
+                measure_from_origin(report, server, origin, what, name, goal, event, min(options.runs, 10))
+        finally:
+            origin.stop()
+
+
 PARTS = {
     "seal": measure_seal,
     "first": measure_first,
@@ -363,6 +400,7 @@ PARTS = {
     "republish": measure_republish,
     "runtime": measure_runtime,
     "versions": measure_versions,
+    "s3": measure_s3,
     "zipf": None,  # goes on where versions ended
 }
 

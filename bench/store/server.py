@@ -116,6 +116,41 @@ def starts(server, name, version, payload, runs, templates, settle_s=0.1):
     return found
 
 
+class Origin:
+    """A real S3 server (that of the tests), behind a network of that latency."""
+
+    def __init__(self, latency_ms):
+        import s3
+        self.server = s3.Server()
+        os.environ.update(AWS_ACCESS_KEY_ID=s3.KEY, AWS_SECRET_ACCESS_KEY=s3.SECRET)
+        self.network = subprocess.Popen([shutil.which("node"), ROOT / "bench/store/latency.mjs", str(self.server.port),
+                                         str(latency_ms)], stdout=subprocess.PIPE, text=True)
+        harness.BESIDE.append(self.network)
+        self.port = int(self.network.stdout.readline())
+        self.arguments = ["--origin", f"s3://{s3.BUCKET}/bench", "--s3-endpoint", f"http://127.0.0.1:{self.port}"]
+
+    def chunks_fetched(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection.request("GET", "/-/counts")
+        return json.loads(connection.getresponse().read()).get("GET chunks", 0)
+
+    def stop(self):
+        self.network.kill()
+        self.network.wait()
+        harness.BESIDE.remove(self.network)
+        self.server.stop()
+
+
+def forget_local(server):
+    """Leaves nothing of the store's contents in the local folder, as on a machine that has never seen the snapshots."""
+    for part in ("chunks", "snapshots"):
+        for path, _, names in os.walk(server.data / "store" / part):
+            for name in names:
+                os.unlink(os.path.join(path, name))
+    for entry in os.scandir(server.data / "store" / "snapshots"):
+        os.rmdir(entry.path)
+
+
 def spread(values):
     """(median, lowest, highest)"""
     return statistics.median(values), min(values), max(values)

@@ -8,7 +8,7 @@
  * itself, which the warden survives long enough to end what it started. With an ERRNO, the spot's call fails with it
  * instead, once.
  *
- * Names begin with what is being done: "publish.", "delete.", "evict.", "gc.", "rotate.", "hot.", "catalog.". Every use
+ * Names begin with what is being done: "publish.", "delete.", "evict.", "gc.", "rotate.", "hot.", "catalog.", "refreeze.". Every use
  * of the macros is a line of `thawd --list-fault-points`, so the list cannot go stale, and
  * tests/chaos/test_fault_points.py fails for a point that it does not know how to reach. */
 #pragma once

@@ -223,10 +223,9 @@ int front_lifecycle_open(struct front *front, struct error *err)
     if (catalog_clock_read(front->catalog, &kept, err) < 0)
         return -1;
     front->clock = lasting_clock_resume(&kept, &now, gap_max_ms ? gap_max_ms : UINT64_MAX / 4);
-    front->clock_saved_ms = front->clock.lasting_ms;
-    if (catalog_uses_begin(front->catalog, front->clock.lasting_ms, err) < 0 ||
-        catalog_uses_save(front->catalog, &front->clock, NULL, 0, err) < 0)
-        return -1;
+    /* A full disk is no reason not to serve: what is not known is not unused. */
+    if (catalog_uses_begin(front->catalog, front->clock.lasting_ms, err) < 0)
+        log_error("when versions were used cannot be saved: %s", err->text);
     set_timer(front, SAVE_SHORTEST_MS);
     return 0;
 }

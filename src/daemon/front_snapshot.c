@@ -6,6 +6,7 @@
  *
  * A version has at most one build, queued or running. While a version that was Active is built anew because its
  * snapshot cannot be thawed, its pool is held: calls wait. What front_refreeze.c has built anew is thawed meanwhile. */
+#include "base/fault.h"
 #include "daemon/front_private.h"
 
 #include <stdio.h>
@@ -244,6 +245,8 @@ void front_snapshot_discard(struct front *front, const char *id)
 static void take_over(struct front_version *version, const struct catalog_function *now, const char *old_id)
 {
     struct front *front = version->front;
+    if (old_id[0])
+        fault_point("refreeze.named");
     bool was_waking = front_is_waking(version->function);
     bool was_pending = version->function->state == CATALOG_PENDING;
     front->refreezes_done += !was_pending;

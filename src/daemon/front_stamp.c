@@ -5,6 +5,9 @@
  * from what the snapshot itself says, whenever a template is built. */
 #include "daemon/front_private.h"
 #include "image/image.h"
+#include "store/chunk.h"
+#include "store/recipe.h"
+#include "store/sealed_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,7 +31,8 @@ int front_stamp_open(struct front *front, struct error *err)
         return -1;
     snprintf(front->kernel, sizeof front->kernel, "%s", here.kernel_release);
     hex_encode(front->machine, here.cpu_features, sizeof here.cpu_features);
-    snprintf(front->format, sizeof front->format, "%u", image_format_version());
+    snprintf(front->format, sizeof front->format, "%u.%d.%d.%d", image_format_version(), SEALED_VERSION,
+        RECIPE_VERSION, CHUNK_VERSION);
     return 0;
 }
 

@@ -29,13 +29,11 @@ static int read_runs(int fd, struct buffer *out, struct error *err)
     return fd_read_all(fd, out, most, err);
 }
 
-static int add_runs(
-    struct buffer *out, const struct pager_run *run, uint64_t *end, uint64_t stream_bytes, struct error *err)
+static int add_runs(struct buffer *out, const struct pager_run *run, uint64_t stream_bytes, struct error *err)
 {
-    if (run->offset % PAGER_PAGE_BYTES != 0 || run->bytes == 0 || run->offset < *end ||
-        run->offset > stream_bytes || run->bytes > stream_bytes - run->offset)
+    if (run->offset % PAGER_PAGE_BYTES != 0 || run->bytes == 0 || run->offset > stream_bytes ||
+        run->bytes > stream_bytes - run->offset)
         return error_set(err, ERROR_INVALID, "the pager sent a hot set that is not of this snapshot");
-    *end = run->offset + run->bytes;
     for (uint64_t done = 0; done < run->bytes;) {
         uint64_t left = run->bytes - done;
         struct store_hot_run stored = {.offset = run->offset + done};
@@ -50,18 +48,18 @@ static int write_hot_set(const struct hot_job *job, struct store_reader *reader,
 {
     CLEANUP_BUFFER struct buffer sent = {0};
     CLEANUP_BUFFER struct buffer runs = {0};
-    uint64_t end = 0, bytes = 0, stream_bytes = store_reader_stream_bytes(reader);
+    uint64_t bytes = 0, stream_bytes = store_reader_stream_bytes(reader);
     if (read_runs(job->runs_fd, &sent, err) < 0)
         return -1;
     for (size_t i = 0; i < sent.len / sizeof(struct pager_run); i++) {
         struct pager_run run;
         memcpy(&run, sent.data + i * sizeof run, sizeof run);
-        if (add_runs(&runs, &run, &end, stream_bytes, err) < 0)
+        if (add_runs(&runs, &run, stream_bytes, err) < 0)
             return -1;
         bytes += run.bytes;
+        if (bytes > PAGER_HOT_BYTES_MAX)
+            return error_set(err, ERROR_LIMIT, "a hot set of more than %llu MiB", PAGER_HOT_BYTES_MAX >> 20);
     }
-    if (bytes == 0 || bytes > PAGER_HOT_BYTES_MAX)
-        return error_set(err, ERROR_LIMIT, "a hot set of %lu MiB is not stored", bytes >> 20);
     size_t count = runs.len / sizeof(struct store_hot_run);
     return store_hot_write(
         job->store, reader, (const struct store_hot_run *)runs.data, count, NULL, NULL, err);

@@ -23,6 +23,12 @@ size_t chunk_of_page(const struct pager *p, uint64_t page)
 int chunk_check_all(const struct pager *p, struct error *err)
 {
     uint64_t offset = 0;
+    for (size_t i = 0; i < p->layout.count; i++) {
+        const struct stretch *s = &p->layout.stretches[i];
+        bool whole = s->bytes % LAYOUT_PAGE == 0 || i + 1 == p->layout.count;
+        if (s->address % LAYOUT_PAGE != 0 || s->offset % LAYOUT_PAGE != 0 || !whole)
+            return error_set(err, ERROR_CORRUPT, "the pages at %#lx are not whole pages", s->address);
+    }
     for (size_t i = 0; i < p->source->chunk_count; i++) {
         struct pager_chunk chunk = p->source->chunk(p->source->context, i);
         if (chunk.offset != offset || chunk.bytes == 0 || chunk.bytes > PAGER_CHUNK_BYTES_MAX ||

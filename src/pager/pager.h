@@ -33,7 +33,7 @@
 #define PAGER_CHUNK_BYTES_MAX (1u << 20)   /* of a source's largest chunk */
 #define PAGER_HOT_BYTES_MAX (256ull << 20) /* of a hot set; what is beyond comes as it is touched */
 #define PAGER_HOT_RUNS_MAX 65536           /* stretches of a hot set */
-#define PAGER_SPACES_MAX 1024              /* address spaces served at once by one pager */
+#define PAGER_SPACES_MAX 4096              /* address spaces served at once by one pager */
 #define PAGER_PIECES_MAX 16384             /* stretches of moved memory in one address space */
 #define PAGER_WAITING_MAX 16384            /* faults that wait for chunks from afar */
 #define PAGER_FETCHES_MAX 32               /* chunks asked for and not yet there */

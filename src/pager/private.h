@@ -75,7 +75,7 @@ MUST_CHECK int chunk_get_now(struct pager *p, size_t i, const uint8_t **data, st
 MUST_CHECK int chunk_fetched(struct pager *p, size_t *i, struct error *err);
 /* The chunk that holds this page of the stream. */
 size_t chunk_of_page(const struct pager *p, uint64_t page);
-/* The table of chunks must be what pager.h says. */
+/* The table of chunks must be what pager.h says, and what they fill whole pages. */
 MUST_CHECK int chunk_check_all(const struct pager *p, struct error *err);
 
 /* hot.c */

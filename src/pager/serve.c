@@ -26,7 +26,8 @@
 #define CHANGING_SHORT 4 /* times that it is looked at again at once */
 #define CHANGING_TRIES 20
 #define CHANGING_PAUSE_US 100
-#define DRIFT_SHARE 8 /* more misses than this part of the hot set: it is recorded anew */
+#define DRIFT_PAGES 32 /* more misses than this and a share of the hot set: it is recorded anew */
+#define DRIFT_SHARE 8
 
 static int tell(struct pager *p, enum pager_word_kind kind, int fd, struct error *err)
 {
@@ -317,8 +318,9 @@ static int end_recording(struct pager *p, struct error *err)
     if (tell(p, PAGER_SERVING, -1, err) < 0)
         return -1;
     if (!p->records)
-        return p->figures.missed_pages > p->figures.hot_pages / DRIFT_SHARE ? tell(p, PAGER_DRIFTED, -1, err)
-                                                                            : 0;
+        return p->figures.missed_pages > DRIFT_PAGES + p->figures.hot_pages / DRIFT_SHARE
+                   ? tell(p, PAGER_DRIFTED, -1, err)
+                   : 0;
     CLEANUP_FD int fd = hot_write_recorded(p, err);
     if (fd < 0)
         return -1;

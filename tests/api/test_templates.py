@@ -1,6 +1,7 @@
 """Templates in memory: what the budget keeps, what is told about it, and what happens when far more are wanted than fit."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,23 @@ def test_status_tells_of_templates(new_daemon, make_function):
     function.evict(version, templates=True)
     told = daemon.get("/thaw/v1/status")["templates"]
     assert (told["count"], told["bytes"], told["evictions"]) == (0, 0, 0), "what somebody drops is not evicted"
+
+
+def test_a_working_set_is_recorded_once(new_daemon, make_function):
+    daemon = new_daemon(arguments=["--log-level", "debug"]).start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    assert function.call(1, version) == 1
+    hot = harness.wait_until(lambda: list((daemon.data / "store/snapshots").glob("*/hot")), "the hot set to be stored")
+    recorded = hot[0].read_bytes()
+    for number in range(2, 5):
+        function.evict(version, templates=True)
+        assert function.call(1, version) == 1
+        harness.wait_until(lambda number=number: daemon.log().count("has served") == number, "the pager to tell what was missing")
+    served = re.findall(r"has served: (\d+) pages were missing", daemon.log())
+    assert int(served[0]) > 20, served
+    assert max(map(int, served[1:])) < int(served[0]) / 4, f"with a hot set hardly a page is missing: {served}"
+    assert hot[0].read_bytes() == recorded
 
 
 def test_the_budget_is_a_size(new_daemon):

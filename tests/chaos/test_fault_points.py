@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -39,8 +40,15 @@ class Case:
         self.known = dict(known)  # {(name, version): seed}: acknowledged
         self.maybe = {}  # asked for; no answer came
         self.armed = armed
+        if armed.startswith("refreeze."):
+            self.move_to_another_kernel()
         self.daemon = harness.Daemon(data=self.data, arguments=ARGUMENTS, environment={"THAWD_FAULT": armed})
         harness.RUNNING.append(self.daemon)
+
+    def move_to_another_kernel(self):
+        """As if its snapshots had been frozen on one: each is to be frozen anew."""
+        with contextlib.closing(sqlite3.connect(self.data / "catalog" / "catalog.sqlite")) as database, database:
+            assert database.execute("UPDATE snapshots SET kernel = 'another'").rowcount == len(self.known)
 
     def client(self):
         return self.daemon.client(read_timeout=harness.PATIENCE_S, connect_timeout=5)
@@ -88,6 +96,10 @@ def collect(case):
     assert status == 200 and b"removed_chunks" in body, body
 
 
+def refreeze(case):
+    harness.wait_until(lambda: case.daemon.get("/thaw/v1/status")["refreezes"] == len(case.known), "all to be frozen anew")
+
+
 def rotate(case):
     case.daemon.thaw("key", "rotate")
 
@@ -98,6 +110,7 @@ OPERATIONS = {
     "delete.": delete,
     "gc.": collect,
     "rotate.": rotate,
+    "refreeze.": refreeze,
 }
 GONE = (BotoCoreError, ClientError, OSError, AssertionError)
 

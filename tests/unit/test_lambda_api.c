@@ -384,6 +384,34 @@ static void publishes_and_freezes(void **state)
     expect_status(e, 200);
 }
 
+static void wakes_up_what_is_inactive(void **state)
+{
+    struct fixture *f = *state;
+    struct error err;
+    CLEANUP_FUNCTION const struct catalog_function *one = NULL;
+    expect_status(
+        create(f, "pets", "\"Publish\":true,\"SnapStart\":{\"ApplyOn\":\"PublishedVersions\"}"), 201);
+    assert_int_equal(catalog_get(f->catalog, "pets", "1", &one, &err), 0);
+    assert_int_equal(catalog_set_inactive(f->catalog, one, "It is idle.", "Idle", NULL, &err), 0);
+    struct http_exchange *e = ask(f, "GET " FUNCTIONS "/pets?Qualifier=1", NULL);
+    assert_string_equal(answer(e, "Configuration.State"), "Inactive");
+    assert_string_equal(answer(e, "Configuration.StateReason"), "It is idle.");
+    assert_string_equal(answer(e, "Configuration.StateReasonCode"), "Idle");
+    assert_string_equal(answer(e, "Configuration.SnapStart.OptimizationStatus"), "Off");
+    expect_status(e, 200);
+    expect_status(ask(f, "POST " FUNCTIONS "/pets:1/invocations", "{}"), 200); /* the backend is asked */
+    assert_string_equal(f->backend.version, "1");
+    const char *event[] = {"X-Amz-Invocation-Type: Event", NULL};
+    expect_status(ask_with(f, "POST " FUNCTIONS "/pets:1/invocations", "{}", event), 202);
+    assert_int_equal(catalog_set_state(f->catalog, one, CATALOG_PENDING, "It is being restored.",
+                         CATALOG_CODE_RESTORING, NULL, &err),
+        0);
+    expect_error(ask(f, "POST " FUNCTIONS "/pets:1/invocations", "{}"), 409, "SnapStartNotReadyException",
+        "Lambda is initializing your function. It will be ready to invoke once your function state becomes "
+        "ACTIVE.");
+    expect_status(ask_with(f, "POST " FUNCTIONS "/pets:1/invocations", "{}", event), 202);
+}
+
 static void publishes_on_creation(void **state)
 {
     struct http_exchange *e =
@@ -692,6 +720,7 @@ int main(void)
         TEST(goes_on_when_the_client_left),
         TEST(updates_configuration_in_part),
         TEST(publishes_and_freezes),
+        TEST(wakes_up_what_is_inactive),
         TEST(publishes_on_creation),
         TEST(invokes),
         TEST(refuses_bad_invocations),

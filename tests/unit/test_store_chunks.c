@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const uint8_t SALT[SEAL_KEY_BYTES] = "a salt of thirty-two bytes, so..";
@@ -413,6 +414,46 @@ static void chunks_are_listed(void **state)
     assert_int_equal(count, 3); /* stopped there */
 }
 
+static void publishes_at_the_same_time_share_and_stay_whole(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP_FREE uint8_t *data = make_pattern(40 * C, 1);
+    pid_t pids[countof(IDS)];
+    for (size_t i = 0; i < countof(IDS); i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            publish(f, IDS[i], "default", data, &(struct piece){0, 0, 0, 40 * C}, 1);
+            _exit(0);
+        }
+    }
+    for (size_t i = 0; i < countof(IDS); i++) {
+        int status;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+    for (size_t i = 0; i < countof(IDS); i++)
+        expect_stream(f, IDS[i], data, 40 * C);
+}
+
+static void a_writer_that_is_given_up_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP_FREE uint8_t *data = make_pattern(100 * C, 1);
+    struct error err = {0};
+    size_t count = 0;
+    for (size_t chunks = 0; chunks <= 100; chunks += 25) {
+        struct store_writer *w = store_writer_begin(f->store, IDS[0], "default", &err);
+        assert_non_null(w);
+        if (chunks > 0)
+            assert_int_equal(store_writer_pages(w, 0, 0, data, chunks * C - 1, &err), 0);
+        store_writer_abort(w);
+    }
+    assert_int_equal(store_chunks(f->store, count_chunk, &count, &err), 0);
+    assert_int_equal(count, 0);
+    CLEANUP_FREE char *path = xasprintf("%s/store/snapshots", f->path);
+    assert_int_equal(rmdir(path), 0); /* which it is only when empty */
+}
+
 static void a_reader_works_without_the_master_key(void **state)
 {
     struct fixture *f = *state;
@@ -444,6 +485,8 @@ int main(void)
         TEST(a_damaged_chunk_is_not_relied_on_but_replaced),
         TEST(a_shared_chunk_is_in_use_again),
         TEST(chunks_are_listed),
+        TEST(publishes_at_the_same_time_share_and_stay_whole),
+        TEST(a_writer_that_is_given_up_leaves_nothing),
         TEST(a_reader_works_without_the_master_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
