@@ -311,6 +311,9 @@ static int gc(const struct cli_options *options, bool json, struct error *err)
         size_text(size, number_of(answer.totals, "removed_bytes")), number_of(answer.totals, "kept_chunks"));
     if (number_of(answer.totals, "young_chunks") > 0)
         printf(" and %.0f of publishes that run", number_of(answer.totals, "young_chunks"));
+    if (number_of(answer.totals, "evicted_chunks") > 0)
+        printf("; evicted %.0f that the origin has, %s", number_of(answer.totals, "evicted_chunks"),
+            size_text(size, number_of(answer.totals, "evicted_bytes")));
     putchar('\n');
     return 0;
 }

@@ -34,6 +34,7 @@ struct role_options {
     uint32_t idle_seconds, concurrency, blanks, drain_seconds;
     uint32_t function_concurrency, event_retry_ms; /* function_concurrency 0: as concurrency */
     uint64_t template_budget;                      /* bytes; 0: half of the memory */
+    uint64_t store_budget;                         /* bytes; 0: none */
     bool random_layout;                            /* of versions that are to be frozen; see docs/STORE.md */
     const char *origin;                            /* NULL: there is none, and the next four mean nothing */
     const char *s3_endpoint, *s3_region, *s3_credentials, *s3_ca; /* the last two: files, or NULL */

@@ -43,6 +43,7 @@ static const char USAGE[] =
     "                          of the machine's)\n"
     "  --origin s3://BUCKET/PREFIX  where snapshots are kept beside the local folder, for several machines;\n"
     "                          keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n"
+    "  --store-budget SIZE     of the local folder then: chunks used longest ago go first (no limit)\n"
     "  --s3-endpoint URL       of the object store, such as http://127.0.0.1:9000 (that of AWS)\n"
     "  --s3-region NAME        (us-east-1)\n"
     "  --s3-credentials FILE   the keys, as AWS's tools keep them, in place of the environment\n"
@@ -69,6 +70,7 @@ enum option_code {
     OPTION_INACTIVE_AFTER,
     OPTION_BLANKS,
     OPTION_TEMPLATE_BUDGET,
+    OPTION_STORE_BUDGET,
     OPTION_ORIGIN,
     OPTION_S3_ENDPOINT,
     OPTION_S3_REGION,
@@ -99,6 +101,7 @@ static const struct option OPTIONS[] = {
     {"inactive-after", required_argument, NULL, OPTION_INACTIVE_AFTER},
     {"blanks", required_argument, NULL, OPTION_BLANKS},
     {"template-budget", required_argument, NULL, OPTION_TEMPLATE_BUDGET},
+    {"store-budget", required_argument, NULL, OPTION_STORE_BUDGET},
     {"origin", required_argument, NULL, OPTION_ORIGIN},
     {"s3-endpoint", required_argument, NULL, OPTION_S3_ENDPOINT},
     {"s3-region", required_argument, NULL, OPTION_S3_REGION},
@@ -293,6 +296,10 @@ static int check_origin(struct role_options *o)
 {
     struct s3_options s3;
     struct error err = {0};
+    if (o->origin == NULL && o->store_budget > 0) {
+        fputs("thawd: --store-budget needs an --origin, which keeps what is evicted here\n", stderr);
+        return 2;
+    }
     if (o->origin == NULL)
         return -1;
     if (o->s3_endpoint == NULL) {
@@ -336,6 +343,8 @@ static int take_option(struct role_options *o, int code)
         return parse_number(optarg, 0, BLANKS_MAX, &o->blanks, "--blanks");
     case OPTION_TEMPLATE_BUDGET:
         return parse_size(optarg, &o->template_budget, "--template-budget");
+    case OPTION_STORE_BUDGET:
+        return parse_size(optarg, &o->store_budget, "--store-budget");
     case OPTION_ORIGIN:
     case OPTION_S3_ENDPOINT:
     case OPTION_S3_REGION:

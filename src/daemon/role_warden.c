@@ -200,6 +200,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
         .environments = o->concurrency + SPARE_ENVIRONMENTS,
         .drain_seconds = o->drain_seconds,
         .template_budget = o->template_budget,
+        .store_budget = o->store_budget,
         .courier = {o->origin != NULL ? argv : NULL, s->control[1], s->credentials},
         .sandbox_uid = ROLE_SANDBOX_UID,
         .sandbox_gid = ROLE_SANDBOX_UID,

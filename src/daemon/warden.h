@@ -22,6 +22,7 @@ struct warden_options {
     uint32_t environments;    /* that may exist at once */
     uint32_t drain_seconds;   /* what the front may take after SIGTERM, before it is killed */
     uint64_t template_budget; /* bytes; 0: half of the machine's memory */
+    uint64_t store_budget; /* bytes of the local folder, where there is an origin; 0: as many as there are */
     struct {
         char **argv;     /* NULL: there is no origin */
         int control_end; /* the courier's end of the control socket */

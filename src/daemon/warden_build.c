@@ -4,6 +4,7 @@
 #include "daemon/warden_private.h"
 #include "image/image.h"
 #include "sandbox/filter.h"
+#include "store/upkeep.h"
 
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -94,6 +95,7 @@ int template_build(struct template_entry *t, struct error *err)
     struct store_reader *reader = store_reader_open(w->options->store, t->snapshot_id, &manifest, err);
     if (reader == NULL)
         return -1;
+    store_mark_used(w->options->store, t->snapshot_id);
     struct pages *pages = pages_new(w->options->store, reader);
     int result = build_from(t, reader, pages, (struct bytes){manifest.data, manifest.len}, err);
     pages_free(pages);

@@ -20,6 +20,8 @@
 #define COLLECT_NICENESS 10
 #define COLLECT_AFTER_NS (5 * 1000000000ull)  /* the last deletion: more may follow */
 #define COLLECT_EVERY_NS (60 * 1000000000ull) /* at most, by itself */
+#define BUDGET_EVERY_NS \
+    (30 * 1000000000ull) /* what is read comes from the origin, so that the folder grows */
 
 struct store_job {
     struct warden *warden;
@@ -106,7 +108,7 @@ static int run_verify(struct store_job *job, struct error *err)
     const struct store_verify_callbacks callbacks = {say_damage, say_progress, job};
     struct store_verified v;
     struct store *store = job->warden->options->store;
-    if (store_verify(store, store_origin(store), job->request.repair, &callbacks, &v, err) < 0)
+    if (store_verify(store, job->request.repair, &callbacks, &v, err) < 0)
         return -1;
     say(job, json_pack("{s:{s:I, s:I, s:I, s:I, s:I}}", "totals", "snapshots", (json_int_t)v.snapshots,
                  "chunks", (json_int_t)v.chunks, "bytes", (json_int_t)v.bytes, "damaged",
@@ -120,9 +122,14 @@ static int run_gc(struct store_job *job, struct error *err)
     signal(SIGPIPE, SIG_IGN); /* it goes on when nobody listens any more */
     if (store_collect(job->warden->options->store, &c, err) < 0)
         return -1;
-    say(job, json_pack("{s:{s:I, s:I, s:I, s:I}}", "totals", "removed_chunks", (json_int_t)c.removed_chunks,
-                 "removed_bytes", (json_int_t)c.removed_bytes, "kept_chunks", (json_int_t)c.kept_chunks,
-                 "young_chunks", (json_int_t)c.young_chunks));
+    struct store_evicted e = {0};
+    uint64_t budget = job->warden->options->store_budget;
+    if (budget > 0 && store_evict(job->warden->options->store, budget, &e, err) < 0)
+        return -1;
+    say(job, json_pack("{s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "totals", "removed_chunks",
+                 (json_int_t)c.removed_chunks, "removed_bytes", (json_int_t)c.removed_bytes, "kept_chunks",
+                 (json_int_t)c.kept_chunks, "young_chunks", (json_int_t)c.young_chunks, "evicted_chunks",
+                 (json_int_t)e.chunks, "evicted_bytes", (json_int_t)e.bytes));
     return 0;
 }
 
@@ -213,8 +220,12 @@ static void collect_now(void *context)
     struct error err = {0};
     const struct wire_store_run request = {.verb = WIRE_STORE_GC};
     w->collected_ns = clock_monotonic_ns();
-    if (start_job(w, &request, -1, &err) == 0)
+    if (start_job(w, &request, -1, &err) == 0) {
+        if (w->options->store_budget > 0)
+            loop_timer_set(
+                w->loop, &w->collect_timer, clock_monotonic_ns() + BUDGET_EVERY_NS, collect_now, w);
         return;
+    }
     if (err.kind != ERROR_BUSY)
         log_warning("cannot collect chunks: %s", err.text);
     store_collect_later(w);

@@ -154,11 +154,12 @@ static int evict(struct eviction *e, uint64_t budget, struct error *err)
     return 0;
 }
 
-int store_evict(struct store *store, struct origin *origin, uint64_t budget, struct store_evicted *evicted,
-    struct error *err)
+int store_evict(struct store *store, uint64_t budget, struct store_evicted *evicted, struct error *err)
 {
     *evicted = (struct store_evicted){0};
-    struct eviction e = {.store = store, .origin = origin, .evicted = evicted};
+    struct eviction e = {.store = store, .origin = store_origin(store), .evicted = evicted};
+    if (e.origin == NULL)
+        return error_set(err, ERROR_INVALID, "chunks are evicted only where an origin has them");
     int result = evict(&e, budget, err);
     free(e.oldest);
     ledger_free(&e.ledger);

@@ -49,10 +49,10 @@ struct store_verified {
     uint64_t damaged, repaired; /* calls of `damage` */
 };
 /* Reads and authenticates every file that a snapshot needs. A chunk that is not here is damage, unless there is an origin
- * (NULL: none) that has it. `repair`: what is damaged is fetched from the origin again; a hot set that cannot be had
+ * that has it. `repair`: what is damaged is fetched from the origin again; a hot set that cannot be had
  * again is removed, as it is only a hint; so is the salt of a domain, of which publishes then make another. */
-MUST_CHECK int store_verify(struct store *store, struct origin *origin, bool repair,
-    const struct store_verify_callbacks *callbacks, struct store_verified *verified, struct error *err);
+MUST_CHECK int store_verify(struct store *store, bool repair, const struct store_verify_callbacks *callbacks,
+    struct store_verified *verified, struct error *err);
 
 /* ---- collection ---- */
 
@@ -74,7 +74,7 @@ struct store_evicted {
 /* When the local folder has more than `budget` bytes: removes chunks that the origin has, those first whose last use is
  * longest ago, until nine tenths of the budget are reached; but none that a publish may need that runs. What is read
  * later is fetched again. */
-MUST_CHECK int store_evict(struct store *store, struct origin *origin, uint64_t budget,
-    struct store_evicted *evicted, struct error *err);
+MUST_CHECK int store_evict(
+    struct store *store, uint64_t budget, struct store_evicted *evicted, struct error *err);
 /* A snapshot is being used: its chunks are the last to be evicted. Best effort. */
 void store_mark_used(struct store *store, const char *id);

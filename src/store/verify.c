@@ -14,8 +14,6 @@
 #include <unistd.h>
 
 #define SNAPSHOT_PATH_BYTES (STORE_ID_HEX + 32)
-#define KEY_FILE_BYTES_MAX 4096
-#define SNAPSHOT_FILE_BYTES_MAX (1ull << 33)
 
 struct verification {
     struct store *store;
@@ -46,32 +44,19 @@ static void advance(struct verification *v, uint64_t bytes)
 
 /* ---- repair ---- */
 
-/* Puts what the origin has in the place of snapshots/ID/FILE. Whether that is any better is for the caller to see. */
-static bool refetch_file(struct verification *v, const char *id, const char *file)
+/* Puts what the origin has in the place of the snapshot's own files. Whether that is any better is for the caller to
+ * see. */
+static bool bring_files(struct verification *v, const char *id)
 {
-    char name[SNAPSHOT_PATH_BYTES + 16], tmp_name[SNAPSHOT_PATH_BYTES];
     struct error ignored; /* what was wrong before is what is told */
-    CLEANUP_FD int fd = -1;
-    CLEANUP_BUFFER struct buffer content = {0};
-    if (!v->repair || v->origin == NULL)
-        return false;
-    snprintf(name, sizeof name, "snapshots/%s/%s", id, file);
-    snprintf(tmp_name, sizeof tmp_name, "%s/%s", id, file);
-    return origin_fetch(v->origin, name, 0, &fd, &ignored) == 0 &&
-           fd_read_all(fd, &content, SNAPSHOT_FILE_BYTES_MAX, &ignored) == 0 &&
-           file_write_atomic(v->store->snapshots_fd, tmp_name, content.data, content.len, 0600, &ignored) ==
-               0;
+    return v->repair && v->origin != NULL && store_bring(v->store, id, &ignored) == 0;
 }
 
-static bool refetch_chunk(struct verification *v, struct store_reader *reader, size_t chunk)
+static bool bring_chunk(struct verification *v, struct store_reader *reader, size_t chunk)
 {
     struct error ignored;
-    CLEANUP_FD int fd = -1;
-    if (!v->repair || v->origin == NULL)
-        return false;
-    return origin_fetch(v->origin, store_reader_chunk_name(reader, chunk), ORIGIN_REPLACE, &fd, &ignored) ==
-               0 &&
-           store_reader_read_chunk(reader, chunk, v->plain, &ignored) == 0;
+    return v->repair && v->origin != NULL &&
+           store_reader_bring_chunk(reader, chunk, true, v->plain, &ignored) == 0;
 }
 
 /* ---- chunks ---- */
@@ -108,7 +93,7 @@ static void verify_chunk(
         return;
     if (!ledger_snapshot_exists(v->store, store_reader_id(reader)))
         return; /* deleted, and then a collection came */
-    bool repaired = refetch_chunk(v, reader, chunk);
+    bool repaired = bring_chunk(v, reader, chunk);
     if (!repaired && v->repair && reason.kind == ERROR_CORRUPT)
         store_chunk_discard(v->store, reader, chunk);
     entry->state = repaired ? LEDGER_GOOD : LEDGER_BAD;
@@ -147,7 +132,7 @@ static void verify_hot(struct verification *v, struct store_reader *reader)
     const char *id = store_reader_id(reader);
     if (read_hot(reader, &reason) == 0)
         return;
-    bool repaired = refetch_file(v, id, "hot") && read_hot(reader, &again) == 0;
+    bool repaired = bring_files(v, id) && read_hot(reader, &again) == 0;
     snprintf(path, sizeof path, "%s/hot", id);
     if (!repaired && v->repair) /* it is a hint, and will be recorded anew */
         repaired = unlinkat(v->store->snapshots_fd, path, 0) == 0;
@@ -173,10 +158,8 @@ static struct store_reader *open_snapshot(struct verification *v, const char *id
     struct store_reader *reader = ledger_open(v->store, id, &reason);
     if (reader != NULL || reason.kind == ERROR_NOT_FOUND)
         return reader;
-    const char *file = damaged_file(v, id), *other = "manifest";
-    if (refetch_file(v, id, file))
-        reader = store_reader_open(v->store, id, NULL, &again);
-    if (reader == NULL && strcmp(damaged_file(v, id), other) == 0 && refetch_file(v, id, other))
+    const char *file = damaged_file(v, id);
+    if (bring_files(v, id))
         reader = store_reader_open(v->store, id, NULL, &again);
     tell(v, id, file, &reason, reader != NULL);
     return reader;
@@ -235,12 +218,12 @@ static int verify(struct verification *v, struct error *err)
     return 0;
 }
 
-int store_verify(struct store *store, struct origin *origin, bool repair,
-    const struct store_verify_callbacks *callbacks, struct store_verified *verified, struct error *err)
+int store_verify(struct store *store, bool repair, const struct store_verify_callbacks *callbacks,
+    struct store_verified *verified, struct error *err)
 {
     *verified = (struct store_verified){0};
     struct verification v = {.store = store,
-        .origin = origin,
+        .origin = store_origin(store),
         .repair = repair,
         .callbacks = callbacks,
         .verified = verified,

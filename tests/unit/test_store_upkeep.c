@@ -131,7 +131,7 @@ static struct told verify(struct store *store, bool repair)
     struct store_verified v;
     struct error err = {0};
     const struct store_verify_callbacks callbacks = {tell_damage, tell_progress, &told};
-    if (store_verify(store, NULL, repair, &callbacks, &v, &err) < 0)
+    if (store_verify(store, repair, &callbacks, &v, &err) < 0)
         fail_msg("%s", err.text);
     assert_int_equal(v.damaged, told.damaged);
     return told;
