@@ -102,15 +102,13 @@ class Caller:
         return dict(json.loads(reply.getheader("X-Thaw-Trace")), ms=took)
 
 
-def starts(server, name, version, payload, runs, templates, settle_s=0.3):
-    """The accounts of `runs` invocations, each a first thaw (`templates`: evicted, too) or a thaw. What a first thaw touched is
-    recorded right after it, and the rest of its template's pages come in: that takes a moment."""
+def starts(server, name, version, payload, runs, templates, settle_s=0.1):
+    """The accounts of `runs` invocations, each a first thaw (`templates`: evicted, too) or a thaw."""
     caller = Caller(server)
     found = []
     for _ in range(runs):
-        time.sleep(settle_s)
         server.evict(name, version, templates)
-        time.sleep(0.1)
+        time.sleep(settle_s)
         found.append(caller.invoke(name, version, payload))
         wanted = "first" if templates else "thaw"
         if found[-1]["start"] != wanted:

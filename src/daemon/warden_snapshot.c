@@ -176,7 +176,10 @@ struct delete_job {
 static void delete_body(void *context, struct worker_result *result)
 {
     struct delete_job *job = context;
-    (void)!(job->here_only ? store_delete_here : store_delete)(job->store, job->snapshot_id, &result->error);
+    if (job->here_only)
+        (void)!store_delete_here(job->store, job->snapshot_id, &result->error);
+    else if (store_delete(job->store, job->snapshot_id, &result->error) == 0)
+        (void)!store_finish_removals(job->store, &result->error); /* that failed before */
 }
 
 static void delete_ended(struct warden *w, void *context, const struct worker_result *result)
@@ -244,8 +247,9 @@ int snapshot_keep(struct warden *w, const char *snapshot_id, struct error *err)
     return 0;
 }
 
-static bool is_kept(const struct warden *w, const char *snapshot_id)
+static bool is_kept(void *warden, const char *snapshot_id)
 {
+    const struct warden *w = warden;
     return w->kept_count > 0 &&
            bsearch(snapshot_id, w->kept, w->kept_count, sizeof *w->kept, compare_ids) != NULL;
 }
@@ -268,6 +272,8 @@ void snapshot_sweep(struct warden *w)
         log_info("snapshot %s belongs to no version and is removed", entries[i].id);
         remove_snapshot(w, entries[i].id, true); /* the origin's may be another machine's */
     }
+    if (store_settle_publishes(w->options->store, is_kept, w, &err) < 0)
+        log_warning("%s", err.text);
     free(steal_pointer(w->kept));
     store_collect_later(w); /* of publishes that a crash cut off */
     finish_removals(w);

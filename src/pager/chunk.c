@@ -6,6 +6,8 @@
 #include <poll.h>
 #include <string.h>
 
+#define FETCHES_MAX 3 /* of one chunk that does not verify */
+
 size_t chunk_of_page(const struct pager *p, uint64_t page)
 {
     uint64_t offset = page * LAYOUT_PAGE;
@@ -58,10 +60,12 @@ static struct cached_chunk *find_cached(struct pager *p, size_t i)
 
 static int fetch(struct pager *p, size_t i, bool damaged, const struct error *why, struct error *err)
 {
-    if (p->source->fetch == NULL) {
+    /* What comes damaged again and again will not become better. */
+    if (p->source->fetch == NULL || p->chunk_fetches[i] == FETCHES_MAX) {
         *err = *why;
         return -1;
     }
+    p->chunk_fetches[i]++;
     if (p->source->fetch(p->source->context, i, damaged, err) < 0)
         return -1;
     p->chunk_states[i] = CHUNK_FETCHING;
@@ -82,6 +86,7 @@ int chunk_get(struct pager *p, size_t i, const uint8_t **data, struct error *err
             cached->data = xcalloc(1, PAGER_CHUNK_BYTES_MAX + LAYOUT_PAGE);
         if (p->source->read(p->source->context, i, cached->data, &why) < 0)
             return fetch(p, i, why.kind != ERROR_NOT_FOUND, &why, err);
+        p->chunk_fetches[i] = 0;
         memset(cached->data + chunk.bytes, 0, LAYOUT_PAGE);
         cached->index = i;
         p->figures.chunks_read++;

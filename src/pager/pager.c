@@ -159,7 +159,8 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
         .template_fd = o->template_fd,
         .pages_fd = o->pages_fd,
         .memory_fd = -1,
-        .chunk_states = xcalloc(o->source->chunk_count + 1, 1)};
+        .chunk_states = xcalloc(o->source->chunk_count + 1, 1),
+        .chunk_fetches = xcalloc(o->source->chunk_count + 1, 1)};
     prctl(PR_SET_NAME, "thaw-pager");
     if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);

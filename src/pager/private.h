@@ -45,7 +45,8 @@ struct pager {
     struct hot hot;
     struct cached_chunk cache[PAGER_CACHED_CHUNKS];
     uint64_t uses;
-    uint8_t *chunk_states; /* enum chunk_state of each chunk */
+    uint8_t *chunk_states;  /* enum chunk_state of each chunk */
+    uint8_t *chunk_fetches; /* how often each was brought since it was last read */
     size_t fetching;
     struct waiting_fault *waiting;
     size_t waiting_count, waiting_capacity;

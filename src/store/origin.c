@@ -414,7 +414,8 @@ static int ask(
         return -1;
     if (reply->error.kind == ERROR_NONE)
         return 0;
-    *err = reply->error;
+    if (err != NULL)
+        *err = reply->error;
     return -1;
 }
 

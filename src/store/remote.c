@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 #define DOMAIN_TRIES 3
-#define REMOVALS "removals"
-#define REMOVAL_BYTES (sizeof REMOVALS + 1 + STORE_ID_HEX)
 
 void store_use_origin(struct store *s, int control_fd, const char *address)
 {
@@ -183,12 +181,16 @@ int remote_push_snapshot(struct store *s, const char *id, int dir_fd, struct err
     struct error ignored;
     if (store_origin(s) == NULL)
         return 0;
+    if (remote_note_publish(s, id, err) < 0)
+        return -1;
     fault_point("origin.publish_key");
     if (push_file(s, id, dir_fd, "key", err) == 0 && push_file(s, id, dir_fd, "manifest", err) == 0) {
         fault_point("origin.publish_stored");
         return 0;
     }
-    (void)!remote_remove_snapshot(s, id, &ignored);
+    /* Where it cannot be reached now, the next deletion or the next start makes up for it. */
+    if (remote_note_removal(s, id, &ignored) == 0 && err->kind != ERROR_BUSY)
+        (void)!remote_remove_snapshot(s, id, &ignored);
     return error_prefix(err, "cannot store it in the origin");
 }
 
@@ -201,93 +203,6 @@ int remote_push_hot(struct store *s, const char *id, int dir_fd, struct error *e
     snprintf(name, sizeof name, "snapshots/%s/hot", id);
     (void)!origin_remove(store_origin(s), name, &ignored);
     return -1;
-}
-
-static int begin_removals(struct origin *o, const char *id, struct error *err)
-{
-    /* Without its key it is unreadable, whatever is left; without its manifest it is not there. */
-    static const char *const files[] = {"key", "manifest", "hot"};
-    for (size_t i = 0; i < countof(files); i++) {
-        char name[ORIGIN_NAME_MAX + 1];
-        snprintf(name, sizeof name, "snapshots/%s/%s", id, files[i]);
-        const struct origin_request request = {.verb = ORIGIN_REMOVE, .name = name, .fd = -1};
-        if (origin_begin(o, &request, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-int remote_remove_snapshot(struct store *s, const char *id, struct error *err)
-{
-    char note[REMOVAL_BYTES];
-    struct origin *o = store_origin(s);
-    struct error failure = {0};
-    if (o == NULL)
-        return 0;
-    if (begin_removals(o, id, err) < 0)
-        return -1;
-    while (origin_in_flight(o) > 0) {
-        struct origin_reply reply;
-        if (origin_wait(o, &reply, err) < 0)
-            return -1;
-        if (reply.error.kind != ERROR_NONE)
-            failure = reply.error;
-    }
-    if (failure.kind == ERROR_NONE) {
-        snprintf(note, sizeof note, REMOVALS "/%s", id);
-        unlinkat(s->store_fd, note, 0);
-        return 0;
-    }
-    if (err != NULL)
-        *err = failure;
-    return error_prefix(err, "snapshot %s is deleted here, but not yet in the origin", id);
-}
-
-int remote_note_removal(struct store *s, const char *id, struct error *err)
-{
-    char note[REMOVAL_BYTES];
-    uint8_t raw[SEAL_ID_BYTES];
-    if (store_parse_id(id, raw, err) < 0)
-        return -1;
-    if (mkdirat(s->store_fd, REMOVALS, 0700) < 0 && errno != EEXIST)
-        return error_system(err, "cannot make the folder " REMOVALS);
-    snprintf(note, sizeof note, REMOVALS "/%s", id);
-    CLEANUP_FD int fd = openat(s->store_fd, note, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    CLEANUP_FD int folder = openat(s->store_fd, REMOVALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || folder < 0 || fsync(folder) < 0)
-        return error_system(err, "cannot note the removal of snapshot %s", id);
-    return 0;
-}
-
-struct removals {
-    struct store *store;
-    struct error error;
-    bool failed;
-};
-
-static bool finish_removal(void *context, int folder_fd, const char *name)
-{
-    struct removals *r = context;
-    uint8_t raw[SEAL_ID_BYTES];
-    (void)folder_fd;
-    if (hex_decode(raw, sizeof raw, name))
-        r->failed = remote_remove_snapshot(r->store, name, &r->error) < 0;
-    return !r->failed;
-}
-
-int store_finish_removals(struct store *s, struct error *err)
-{
-    struct removals r = {.store = s};
-    CLEANUP_FD int fd = openat(s->store_fd, REMOVALS, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 && errno == ENOENT)
-        return 0;
-    if (fd < 0)
-        return error_system(err, "cannot open the folder " REMOVALS);
-    if (folder_list(fd, finish_removal, &r, err) < 0)
-        return -1;
-    if (r.failed)
-        *err = r.error;
-    return r.failed ? -1 : 0;
 }
 
 /* ---- domains ---- */

@@ -16,7 +16,8 @@ MUST_CHECK int remote_push_chunks(struct store *store, const struct recipe *reci
 MUST_CHECK int remote_push_snapshot(struct store *store, const char *id, int dir_fd, struct error *err);
 /* The hot set: not there is better than an old one, so what fails leaves none. */
 MUST_CHECK int remote_push_hot(struct store *store, const char *id, int dir_fd, struct error *err);
-/* Note, durably, that a snapshot is to be removed there: DATA/store/removals/ID. */
+/* Note, durably, that a snapshot is about to be put there; that it is to be removed there (see removal.c). */
+MUST_CHECK int remote_note_publish(struct store *store, const char *id, struct error *err);
 MUST_CHECK int remote_note_removal(struct store *store, const char *id, struct error *err);
 /* Key, manifest and hot set, all at once; what is not there is fine. Then the note goes. */
 MUST_CHECK int remote_remove_snapshot(struct store *store, const char *id, struct error *err);

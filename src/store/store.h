@@ -166,6 +166,10 @@ MUST_CHECK int store_delete(struct store *store, const char *id, struct error *e
 /* In the local folder only: what the origin has may be another machine's. */
 MUST_CHECK int store_delete_here(struct store *store, const char *id, struct error *err);
 MUST_CHECK int store_finish_removals(struct store *store, struct error *err);
+/* At the start, before store_finish_removals: what publishes put into the origin that never became a version is to go. */
+typedef bool store_is_kept(void *context, const char *id);
+MUST_CHECK int store_settle_publishes(
+    struct store *store, store_is_kept *is_kept, void *context, struct error *err);
 /* Remove what the writer of `id` left when its process died (a later store_open would do it, too). */
 void store_discard_unfinished(struct store *store, const char *id);
 /* Remove the file of a chunk that was found damaged. */

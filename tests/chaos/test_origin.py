@@ -1,0 +1,285 @@
+"""Snapshots in an object store: several machines share them, and whatever network and store do, a clone is right or there is none."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+import harness
+import s3
+
+SOURCE = """
+import os
+mark = os.urandom(16).hex()
+memory = [os.urandom(1000) for _ in range(2000)]
+
+def handler(event, context):
+    return {"mark": mark, "sum": sum(map(len, memory))}
+"""
+SUM = 2000 * 1000
+KEYS = {"AWS_ACCESS_KEY_ID": s3.KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET}
+
+
+@pytest.fixture
+def on_origin(new_daemon, s3_proxy, request):
+    """on_origin(data=...): a daemon whose origin is a prefix of this test's own."""
+    prefix = re.sub(r"[^a-z0-9-]", "-", request.node.name)
+
+    def make(environment=None, **more):
+        daemon = new_daemon(environment={**KEYS, **(environment or {})},
+                            arguments=["--blanks", "2", "--origin", f"s3://{s3.BUCKET}/{prefix}", "--s3-endpoint", s3_proxy.endpoint],
+                            **more)
+        daemon.prefix = prefix + "/"
+        return daemon
+
+    return make
+
+
+def objects(server, daemon, part=""):
+    """The names below the daemon's prefix that begin with `part`; without hot sets, which come when they come."""
+    names = {key[len(daemon.prefix):] for key in server.keys(daemon.prefix + part)}
+    return {name for name in names if not name.endswith("/hot")}
+
+
+def change(function):
+    """So that the next version is another one."""
+    function.client.update_function_configuration(FunctionName=function.name, Description=os.urandom(4).hex())
+    function.client.get_waiter("function_updated_v2").wait(FunctionName=function.name)
+
+
+def forget(function, version):
+    """As on a machine that has never seen the snapshot: no template, no files."""
+    function.evict(version, templates=True)
+    store = function.daemon.data / "store"
+    for snapshot in (store / "snapshots").iterdir():
+        shutil.rmtree(snapshot)
+    for chunk in (store / "chunks").glob("*/*"):
+        chunk.unlink()
+
+
+def copy_of(daemon, tmp_path):
+    """Its data on another machine, without the store."""
+    data = tmp_path / "copy"
+    shutil.copytree(daemon.data, data, ignore=shutil.ignore_patterns("store", "lock"))
+    return data
+
+
+def test_machines_share_snapshots(on_origin, make_function, s3_server, s3_proxy, tmp_path):
+    first = on_origin().start()
+    function = make_function(SOURCE, on=first, snap_start=True)
+    version = function.publish()
+    said = function.call(version=version)
+    snapshot, = {name.split("/")[1] for name in objects(s3_server, first, "snapshots/")}
+    assert {f"snapshots/{snapshot}/key", f"snapshots/{snapshot}/manifest", "domains/default"} <= objects(s3_server, first)
+    local = {f"chunks/{path.parent.name}/{path.name}" for path in (first.data / "store" / "chunks").glob("*/*")}
+    assert local and local == objects(s3_server, first, "chunks/")
+
+    # What is known to be there is not sent again: a second version sends what is new in it.
+    s3_proxy.forget()
+    change(function)
+    function.publish()
+    new = objects(s3_server, first, "chunks/") - local
+    assert s3_proxy.count("PUT", "/chunks/") == s3_proxy.count("HEAD", "/chunks/") == len(new) < len(local)
+
+    second = on_origin(data=copy_of(first, tmp_path)).start()
+    there = harness.Function(second, second.client(), function.name)
+    assert there.call(version=version) == said
+    assert all(path.stat().st_mode & 0o777 == 0o444 for path in (second.data / "store" / "chunks").glob("*/*"))
+    # And it shares chunks with the first, by the salt that it found there.
+    s3_proxy.forget()
+    before = objects(s3_server, first, "chunks/")
+    change(there)
+    third = there.publish()
+    assert len(objects(s3_server, first, "chunks/") - before) < len(local) and there.call(version=third)["sum"] == SUM
+
+    there.client.delete_function(FunctionName=function.name, Qualifier=version)
+    harness.wait_until(lambda: not objects(s3_server, first, f"snapshots/{snapshot}/"), "the snapshot to be gone from the origin")
+
+
+def test_only_the_courier_has_the_keys(on_origin, s3_proxy):
+    daemon = on_origin().start()
+    processes = [daemon.process.pid, *harness.descendants(daemon.process.pid)]
+    courier, = [pid for pid in processes if "--role=courier" in harness.command_line(pid)]
+    for pid in processes:
+        try:
+            environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue  # it has gone
+        assert s3.SECRET.encode() not in environment, harness.command_line(pid)
+        assert s3.SECRET not in harness.command_line(pid)
+    status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{courier}/status").read_text().splitlines())
+    assert "0" not in status["Uid"].split() and not status["Groups"].strip()
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    root = pathlib.Path(f"/proc/{courier}/root")
+    assert {path.name for path in root.iterdir()} == {"dev", "etc", "store", "tmp"}
+    assert not {path.name for path in (root / "etc").iterdir()} - {
+        "resolv.conf", "hosts", "nsswitch.conf", "host.conf", "gai.conf", "ssl", "pki"}
+    uid = int(status["Uid"].split()[0])
+    for folder, allowed in ("snapshots", False), ("domains", False), ("chunks", False), ("chunks/00", True), ("tmp", True):
+        done = subprocess.run(["/usr/bin/python3", "-c", "import os, sys; os.setgroups([]); os.setresgid(*[int(sys.argv[1])] * 3);"
+                               "os.setresuid(*[int(sys.argv[1])] * 3); sys.exit(not os.access(sys.argv[2], os.W_OK | os.X_OK))",
+                               str(uid), daemon.data / "store" / folder], check=False)
+        assert (done.returncode == 0) == allowed, folder
+
+
+PASSING = [("status", 500), ("reset",), ("truncate",), ("wrong",), ("shorter",), ("wrong_write",)]
+
+
+def no_hot_sets(request):
+    """A fault: with a hot set, a first request may need no chunk at all."""
+    return ("status", 403) if request.path.endswith("/hot") else None
+
+
+def test_faults_that_pass(on_origin, make_function, s3_proxy):
+    daemon = on_origin().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    for fault in PASSING:
+        seen = set()
+
+        def first_time(request, fault=fault, seen=seen):
+            which = (request.method, request.path)
+            if request.path.endswith("/hot") or which in seen:
+                return no_hot_sets(request)
+            seen.add(which)
+            return fault if len(seen) % 3 == 1 else None  # every third object meets it
+
+        s3_proxy.fault = first_time
+        change(function)
+        version = function.publish()
+        said = function.call(version=version)
+        forget(function, version)
+        seen.clear()
+        assert function.call(version=version) == said, fault
+        function.client.delete_function(FunctionName=function.name, Qualifier=version)
+
+
+def test_an_origin_that_fails(on_origin, make_function, s3_server, s3_proxy):
+    daemon = on_origin().start()
+    s3_proxy.fault = no_hot_sets
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    said = function.call(version=version)
+    stored = objects(s3_server, daemon, "snapshots/")
+
+    # Nothing half-done is left of a publish that the origin fails; and a thaw waits no longer than it must.
+    for fault, part, words in ((("status", 500), "/chunks/", "500"), (("status", 403), "/manifest", "403"), (("reset",), "/key", "origin")):
+        s3_proxy.fault = lambda request, fault=fault, part=part: fault if part in request.path and request.method != "DELETE" else no_hot_sets(request)
+        change(function)
+        assert words in function.fail_to_publish()
+        harness.wait_until(lambda: objects(s3_server, daemon, "snapshots/") <= stored | {f"snapshots/{n.name}/key" for n in
+                           (daemon.data / "store" / "removals").glob("*") if len(n.name) == 32}, "the snapshot to be gone")
+    s3_proxy.fault = lambda request: ("status", 500) if "/chunks/" in request.path else no_hot_sets(request)
+    forget(function, version)
+    with pytest.raises(Exception, match="500|Restore|origin"):
+        function.call(version=version)
+    s3_proxy.fault = no_hot_sets
+    assert function.call(version=version) == said
+    change(function)
+    assert function.call(version=function.publish())["sum"] == SUM
+
+
+@pytest.mark.parametrize("part", ["/chunks/", "/manifest", "/key"])
+def test_what_the_origin_has_is_damaged(on_origin, make_function, s3_server, s3_proxy, part):
+    daemon = on_origin().start()
+    s3_proxy.fault = no_hot_sets
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    said = function.call(version=version)
+    for key in [key for key in s3_server.keys(daemon.prefix) if part in key]:
+        s3_server.put(key, s3.Proxy.flip(s3_server.get(key)))
+    forget(function, version)
+    # Refused in words, or initialised anew: never a clone that was put together from it.
+    answer = harness.wait_until(lambda: attempt(function, version), "an answer")
+    assert answer["sum"] == SUM and answer["mark"] != said["mark"], daemon.log()[-3000:]
+
+
+def attempt(function, version):
+    try:
+        answer = function.raw(version=version)
+    except Exception:
+        return None
+    if "FunctionError" in answer:
+        return None
+    return json.loads(answer["Payload"])
+
+
+def courier_of(daemon):
+    found = [pid for pid in harness.descendants(daemon.process.pid) if "--role=courier" in harness.command_line(pid)]
+    return found[0] if found else None
+
+
+def test_a_courier_that_is_killed_in_the_middle(on_origin, make_function, s3_proxy):
+    daemon = on_origin().start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    killed = []
+
+    def kill_once(request):
+        courier = courier_of(daemon)
+        if request.method == "PUT" and "/chunks/" in request.path and courier and courier not in killed and len(killed) < 2:
+            killed.append(courier)
+            os.kill(courier, signal.SIGKILL)
+            return ("reset",)
+
+    s3_proxy.fault = kill_once
+    version = function.publish()
+    assert len(killed) == 2 and courier_of(daemon) not in killed
+    said = function.call(version=version)
+    forget(function, version)
+    assert function.call(version=version) == said
+
+
+@pytest.mark.parametrize("point", ["origin.publish_chunks", "origin.publish_key", "origin.publish_stored"])
+def test_killed_in_the_middle_of_a_publish(on_origin, s3_server, point, tmp_path):
+    daemon = on_origin(environment={"THAWD_FAULT": f"{point}:2"}).start()
+    client = daemon.client()
+    client.create_function(FunctionName="f", Runtime=harness.PYTHON, Handler="app.handler", Role=harness.ROLE,
+                           Code={"ZipFile": harness.python_zip(SOURCE)}, SnapStart={"ApplyOn": "PublishedVersions"})
+    client.get_waiter("function_active_v2").wait(FunctionName="f")
+    function = harness.Function(daemon, client, "f")
+    version = function.publish()
+    said = function.call(version=version)
+    stored = objects(s3_server, daemon, "snapshots/")
+    change(function)
+    client.publish_version(FunctionName="f")
+    daemon.process.wait(harness.PATIENCE_S)
+    daemon.process = None
+    daemon.environment = KEYS
+    daemon.start()
+    # It froze the second version anew, and nothing is left of the first try.
+    client = daemon.client()
+    function = harness.Function(daemon, client, "f")
+
+    def settled():
+        state = client.get_function_configuration(FunctionName="f", Qualifier="2")["State"]
+        return state if state != "Pending" else None
+
+    assert harness.wait_until(settled, "the second version") == "Active"
+    snapshots = daemon.data / "store" / "snapshots"
+    harness.wait_until(lambda: {name.split("/")[1] for name in objects(s3_server, daemon, "snapshots/")} ==
+                       {path.name for path in snapshots.iterdir()} and len(list(snapshots.iterdir())) == 2, "the first try to be gone")
+    assert stored <= objects(s3_server, daemon, "snapshots/")
+    assert function.call(version=version) == said and function.call(version="2")["sum"] == SUM
+
+
+def test_options_that_make_no_sense(tmp_path):
+    def refused(*arguments, environment=None):
+        done = subprocess.run([harness.THAWD, "--listen", "127.0.0.1:0", "--data", tmp_path / "data", *arguments],
+                              capture_output=True, text=True, timeout=harness.PATIENCE_S,
+                              env={k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | (environment or {}))
+        assert done.returncode in (1, 2), done
+        return done.stderr
+
+    assert "s3://BUCKET/PREFIX" in refused("--origin", "http://x")
+    assert "an endpoint is" in refused("--origin", "s3://bucket/x", "--s3-endpoint", "localhost:9000", environment=KEYS)
+    assert "AWS_ACCESS_KEY_ID" in refused("--origin", "s3://bucket/x")
+    readable = tmp_path / "credentials"
+    readable.write_text("[default]\naws_access_key_id = a\n")
+    assert "chmod 600" in refused("--origin", "s3://bucket/x", "--s3-credentials", readable)
+    readable.chmod(0o600)
+    assert "aws_secret_access_key" in refused("--origin", "s3://bucket/x", "--s3-credentials", readable)
