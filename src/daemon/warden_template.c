@@ -435,8 +435,8 @@ static bool handle_event(struct template_entry *t, const struct template_event *
         template_drifted(t);
         return true;
     case TEMPLATE_SERVING:
-        log_debug("the first clone of snapshot %s has served: %lu pages were missing", t->snapshot_id,
-            event->figures.missed_pages);
+        log_debug("the first clone of snapshot %s has served: %lu pages were missing, %lu faults found none",
+            t->snapshot_id, event->figures.missed_pages, event->figures.zero_faults);
         return true;
     case TEMPLATE_PAGES_LOST:
         lose_pages(t, &event->error);
