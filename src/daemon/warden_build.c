@@ -102,6 +102,8 @@ int template_build(struct template_entry *t, struct error *err)
     t->forked_ns = clock_monotonic_ns();
     if (result < 0)
         return -1;
+    struct error ignored; /* the first clone's; it tries again, and reports it */
+    t->spare_code_tree = env_open_code_tree(w, t->code_id, &ignored);
     t->watch = loop_watch_fd(w->loop, template_fd(t->template), EPOLLIN, template_event, t, err);
     return t->watch == NULL ? -1 : 0;
 }

@@ -12,7 +12,7 @@ struct pages {
     struct pager_source source;
     struct store *store;
     struct store_reader *reader;
-    struct store_hot *hot; /* NULL: there is none, or it is damaged */
+    struct store_hot *hot; /* in the pager; NULL: there is none, or it is damaged */
     struct pager_run runs[STORE_HOT_PIECE_RUNS];
     int control_fd;
     struct origin *origin;
@@ -68,9 +68,18 @@ static int fetched(void *context, size_t *i, struct error *err)
     return 1;
 }
 
+/* What only the pager needs is made here, so that the warden has less to do before others can go on beside it. */
 static void confine(void *context)
 {
     struct pages *p = context;
+    struct error
+        ignored; /* reading tries again, and says so; without a hot set the first clone asks for its pages one by one */
+    (void)!store_reader_prepare(p->reader, &ignored);
+    p->hot = store_hot_open(p->reader, &ignored);
+    if (p->hot != NULL) {
+        p->source.hot_next = hot_next;
+        p->fds[p->source.fd_count++] = store_hot_fd(p->hot);
+    }
     store_forget_master(p->store);
     if (p->control_fd < 0)
         return;
@@ -83,19 +92,14 @@ static void confine(void *context)
 struct pages *pages_new(struct store *store, struct store_reader *reader)
 {
     struct pages *p = xcalloc(1, sizeof *p);
-    struct error none;
     *p = (struct pages){.store = store, .reader = reader, .control_fd = store_origin_control(store)};
-    p->hot = store_hot_open(reader, &none); /* without, the first clone asks for its pages one by one */
     size_t count = store_reader_fds(reader, p->fds);
-    if (p->hot != NULL)
-        p->fds[count++] = store_hot_fd(p->hot);
     if (p->control_fd >= 0)
         p->fds[count++] = p->control_fd;
     p->source = (struct pager_source){.context = p,
         .chunk_count = store_reader_chunk_count(reader),
         .chunk = chunk,
         .read = read_chunk,
-        .hot_next = p->hot != NULL ? hot_next : NULL,
         .fetch = p->control_fd >= 0 ? fetch : NULL,
         .fetched = p->control_fd >= 0 ? fetched : NULL,
         .fetch_fd = -1,

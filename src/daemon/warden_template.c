@@ -370,7 +370,6 @@ static void template_is_ready(struct template_entry *t, const struct template_ev
     t->ready_ns = clock_monotonic_ns();
     t->mapped_ns = event->figures.mapped_ns;
     t->is_complete = template_keeper_pid(t->template) == 0;
-    blank_kit_free(w, &t->kit);
     if (!t->is_complete && watch_keeper(t, &err) < 0)
         log_warning("%s", err.text);
     if (t->item == NULL)
@@ -465,8 +464,11 @@ void template_event(void *context, uint32_t events)
     do
         event = template_next(t->template);
     while (handle_event(t, &event));
+    env_advance_waiting(w); /* clones first: what follows can wait */
+    if (t->state == TEMPLATE_PARKED)
+        blank_kit_free(w, &t->kit);
     template_release(&t);
-    env_advance_waiting(w);
+    keep_to_budget(w);
 }
 
 void template_clone_served(struct warden *w, uint64_t env_id)

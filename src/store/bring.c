@@ -169,6 +169,8 @@ int store_reader_bring_chunk(struct store_reader *r, size_t chunk, bool damaged,
     unsigned flags = ORIGIN_URGENT | (damaged ? ORIGIN_REPLACE : 0u);
     if (origin_fetch(o, name, flags, &fd, err) < 0)
         return error_prefix(err, "snapshot %s", r->id);
+    if (store_reader_prepare(r, err) < 0)
+        return -1;
     if (chunk_read_fd(r->tools, &c->id, fd, out, c->bytes, err) < 0)
         return error_prefix(err, "snapshot %s: %s from the origin", r->id, name);
     return 0;

@@ -85,7 +85,13 @@ static int reader_open(struct store_reader *r, struct buffer *manifest, struct e
         return name_file(r, "key", err);
     if (load_manifest(r, manifest, err) < 0)
         return name_file(r, "manifest", err);
-    r->tools = chunk_tools_new(false, err);
+    return 0;
+}
+
+int store_reader_prepare(struct store_reader *r, struct error *err)
+{
+    if (r->tools == NULL)
+        r->tools = chunk_tools_new(false, err);
     return r->tools == NULL ? -1 : 0;
 }
 
@@ -169,6 +175,8 @@ int store_reader_read_chunk(struct store_reader *r, size_t chunk, void *out, str
 {
     const struct recipe_chunk *c = &r->recipe.chunks[chunk];
     const char *name = store_reader_chunk_name(r, chunk);
+    if (store_reader_prepare(r, err) < 0)
+        return -1;
     if (chunk_read_file(r->tools, &c->id, r->store_fd, name, out, c->bytes, err) == 0)
         return 0;
     return error_prefix(err, "snapshot %s: %s", r->id, name);

@@ -113,9 +113,12 @@ struct store_chunk_place store_reader_chunk(const struct store_reader *reader, s
 size_t store_reader_find(const struct store_reader *reader, uint64_t offset);
 /* The file's name below DATA/store: "chunks/ab/REST". The text is the reader's, until the next call. */
 const char *store_reader_chunk_name(struct store_reader *reader, size_t chunk);
+/* Makes what reading chunks takes, some hundred KB, which opening does not need. It is made at the first read, unless this was
+ * called before; after it reading needs no memory. */
+MUST_CHECK int store_reader_prepare(struct store_reader *reader, struct error *err);
 /* Read a chunk from the local folder, verified; `out` takes its place's bytes. ERROR_NOT_FOUND: it is not here.
  * ERROR_CORRUPT: it is not what was written (remove it with store_chunk_discard, so that nobody meets it again). Needs
- * openat, fstat, read and close, and no memory. */
+ * openat, fstat, read and close (and memory: see store_reader_prepare). */
 MUST_CHECK int store_reader_read_chunk(
     struct store_reader *reader, size_t chunk, void *out, struct error *err);
 /* The descriptors that it needs, which stay its own; returns how many. For a process that closes all others. */
