@@ -127,24 +127,28 @@ void front_call_break(struct front_call *call, const struct front_failure *failu
     call_free(call);
 }
 
-void front_call_run_again(struct front_call *call)
+void front_call_run_again(struct front_call *call, bool hopeless)
 {
     struct front_env *env = call->env;
+    /* An environment that was there at the first time may be lost with the same template: that is no second time. */
+    bool again = call->lost_up_to_env != 0 && env->id > call->lost_up_to_env;
+    bool refused = hopeless || again;
     struct front_failure failure = {
-        .type = "Sandbox.PagesLost", .status = "error", .http_status = call->run_again ? 500 : 0};
+        .type = "Sandbox.PagesLost", .status = "error", .http_status = refused ? 500 : 0};
     snprintf(failure.message, sizeof failure.message, "its environment lost pages of its memory: %s%s",
-        env->lost.text, call->run_again ? "" : "; it is run again in another");
+        env->lost.text, refused ? "" : "; it is run again in another");
     call->answered_ns = clock_monotonic_ns();
     log_failure(env, call, &failure);
     front_log_end(env, call, failure.status, failure.type);
     env->call = NULL;
     dispatch_call_broke(call->front->dispatch, &call->dispatch, clock_monotonic_ns());
-    if (call->run_again) {
+    if (refused) {
         failure.type = "ServiceException";
         front_call_refuse(call, &failure);
         return;
     }
-    call->run_again = true;
+    if (call->lost_up_to_env == 0)
+        call->lost_up_to_env = call->front->next_env_id - 1;
     call->delivered_ns = call->answered_ns = 0;
     front_call_submit(call);
 }

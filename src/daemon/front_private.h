@@ -145,7 +145,7 @@ struct front_call {
     struct lambda_invocation *invocation;
     char request_id[37]; /* outlives the invocation, for END and REPORT */
     struct front_env *env;
-    bool run_again; /* its first environment lost pages */
+    uint64_t lost_up_to_env; /* its environment lost pages, when so many had been asked for; 0: none did */
     uint64_t delivered_ns, answered_ns;
 };
 
@@ -279,7 +279,7 @@ void front_call_function_error(struct front_call *call, struct bytes body);
 void front_call_break(struct front_call *call, const struct front_failure *failure);
 /* Its environment lost pages of its memory: it is run again in another; or refused, when that happens again. The
  * environment that served it is broken for the dispatcher. */
-void front_call_run_again(struct front_call *call);
+void front_call_run_again(struct front_call *call, bool hopeless);
 void front_call_lose(struct front_call *call, struct front_env *env, const struct front_failure *failure);
 void front_call_refuse(struct front_call *call, const struct front_failure *failure);
 /* What a process's end means, in Lambda's words. */

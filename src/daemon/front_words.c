@@ -243,8 +243,7 @@ static void env_lost_pages(struct front_env *env)
     snprintf(failure.message, sizeof failure.message, "%s", why->text);
     bool hopeless = lost_too_often(env) || (is_damage(why) && !front_snapshot_remake(env, why, &failure));
     if (env->state == FRONT_ENV_SERVING) {
-        env->call->run_again |= hopeless;
-        front_call_run_again(env->call);
+        front_call_run_again(env->call, hopeless);
     } else if (hopeless) {
         front_log_restore_report(env, "error", failure.type);
         front_env_fail_start(env, &failure);

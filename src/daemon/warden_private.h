@@ -108,6 +108,7 @@ struct template_entry {
     int keeper_pidfd;           /* of the process that keeps what the pager needs; or -1 */
     bool is_complete;           /* all of its pages are in: clones of it are served by no pager */
     bool ended;                 /* its process; the pager goes on */
+    bool is_lost;               /* its pages cannot be had; whoever needs them is killed */
     bool has_first;             /* clone, whose pages are recorded */
     uint32_t served;            /* clones that live and whose pages the pager serves */
     struct blank_kit kit;       /* its view of the file system, while it is built */

@@ -235,8 +235,9 @@ bool template_refuses(struct warden *w, const char *snapshot_id, struct error *w
 static void lose_pages(struct template_entry *t, const struct error *lost)
 {
     struct error why = *lost;
-    if (t->ended && t->served == 0)
-        return; /* the pager ended as nobody needs it any more */
+    if (t->is_lost || (t->ended && t->served == 0))
+        return; /* known, or the pager ended as nobody needs it any more */
+    t->is_lost = true;
     error_prefix(&why, "the pages of snapshot %s", t->snapshot_id);
     log_warning("%s", why.text);
     if (is_damage(&why))
@@ -417,6 +418,16 @@ static void hot_set_is_there(struct template_entry *t, const struct template_eve
     hot_store(t->warden, t->snapshot_id, event->hot_set_fd);
 }
 
+/* It was made before its template was given up; who asked for it has asked another. */
+static void end_late_clone(struct warden *w, const struct template_event *event)
+{
+    if (event->kind != TEMPLATE_CLONED)
+        return;
+    pidfd_send_signal(event->pidfd, SIGKILL, NULL, 0);
+    close(event->pidfd);
+    add_zombie(w, event->pid, "");
+}
+
 /* False: it was the last one. */
 static bool handle_event(struct template_entry *t, const struct template_event *event)
 {
@@ -445,6 +456,10 @@ static bool handle_event(struct template_entry *t, const struct template_event *
         return false;
     case TEMPLATE_CLONED:
     case TEMPLATE_CLONE_FAILED:
+        if (t->ended) {
+            end_late_clone(t->warden, event);
+            return true;
+        }
         env_clone_answered(t->warden, event);
         make_spare_code_tree(t);
         return true;
