@@ -95,7 +95,7 @@ def publish_pets(server, name="pets", source=PETS):
 
 
 def measure_example(report, server, what, name, goal_ms, event, runs):
-    starts(server, name, "1", event, 3, templates=True)  # what the first request needs is recorded by then
+    starts(server, name, "1", event, 3, templates=True, settle_s=1)  # what the first request needs is recorded by then
     thaws = starts(server, name, "1", event, runs, templates=False)
     first = starts(server, name, "1", event, runs, templates=True)
     thaw = spread([account["ms"] for account in thaws])[0]
@@ -126,8 +126,9 @@ def measure_big(report, options):
         event = json.dumps({"touch_mb": TOUCH_MB}).encode()
         caller, took, read = Caller(server), [], []
         for number in range(6):
+            time.sleep(3)  # until all of it is in, and what it touched is stored
             server.evict("big", "1", True)
-            time.sleep(1)
+            time.sleep(0.5)
             account = caller.invoke("big", "1", event)
             if number > 0:  # the first one records what the others then get at once
                 took.append(account["ms"])
@@ -359,12 +360,13 @@ def measure_versions(report, options):
 
 
 def measure_from_origin(report, server, origin, what, name, goal_ms, event, runs):
-    starts(server, name, "1", event, 3, templates=True)  # what the first request needs is recorded by then
+    starts(server, name, "1", event, 3, templates=True, settle_s=1)  # what the first request needs is recorded by then
     time.sleep(1)  # and stored
     chunks, caller, took, fetched = len(server.chunk_files()), Caller(server), [], []
     for _ in range(runs):
+        time.sleep(1)
         server.evict(name, "1", True)
-        time.sleep(0.5)
+        time.sleep(0.2)
         forget_local(server)
         before = origin.chunks_fetched()
         account = caller.invoke(name, "1", event)

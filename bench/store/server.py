@@ -102,13 +102,15 @@ class Caller:
         return dict(json.loads(reply.getheader("X-Thaw-Trace")), ms=took)
 
 
-def starts(server, name, version, payload, runs, templates, settle_s=0.1):
-    """The accounts of `runs` invocations, each a first thaw (`templates`: evicted, too) or a thaw."""
+def starts(server, name, version, payload, runs, templates, settle_s=0.3):
+    """The accounts of `runs` invocations, each a first thaw (`templates`: evicted, too) or a thaw. What a first thaw touched is
+    recorded right after it, and the rest of its template's pages come in: that takes a moment."""
     caller = Caller(server)
     found = []
     for _ in range(runs):
-        server.evict(name, version, templates)
         time.sleep(settle_s)
+        server.evict(name, version, templates)
+        time.sleep(0.1)
         found.append(caller.invoke(name, version, payload))
         wanted = "first" if templates else "thaw"
         if found[-1]["start"] != wanted:

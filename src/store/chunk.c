@@ -1,9 +1,9 @@
 #include "store/chunk.h"
+#include "store/scratch.h"
 
 #include "base/fd.h"
 #include "store/stored.h"
 
-#include <openssl/crypto.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
@@ -31,8 +31,8 @@ struct chunk_tools *chunk_tools_new(bool seals, struct error *err)
 {
     static const uint8_t no_key[SEAL_KEY_BYTES];
     struct chunk_tools *tools = xcalloc(1, sizeof *tools);
-    tools->sealed = xcalloc(1, CHUNK_SEALED_MAX);
-    tools->packed = xcalloc(1, CHUNK_PLAIN_MAX);
+    tools->sealed = scratch_new(CHUNK_SEALED_MAX);
+    tools->packed = scratch_new(CHUNK_PLAIN_MAX);
     tools->digest = EVP_MD_CTX_new();
     if (tools->digest == NULL || EVP_DigestInit_ex(tools->digest, EVP_sha256(), NULL) != 1)
         error_set(err, ERROR_INTERNAL, "libcrypto refuses SHA-256");
@@ -50,9 +50,8 @@ void chunk_tools_free(struct chunk_tools *tools)
     EVP_CIPHER_CTX_free(tools->cipher);
     EVP_MD_CTX_free(tools->digest);
     codecs_free(&tools->codecs);
-    OPENSSL_cleanse(tools->packed, CHUNK_PLAIN_MAX);
-    free(tools->packed);
-    free(tools->sealed);
+    scratch_free(&tools->packed, CHUNK_PLAIN_MAX);
+    scratch_free(&tools->sealed, CHUNK_SEALED_MAX);
     free(tools);
 }
 

@@ -3,11 +3,11 @@
 #include "base/fd.h"
 #include "store/private.h"
 #include "store/remote.h"
+#include "store/scratch.h"
 #include "store/sealed_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,16 +300,14 @@ int hot_decode_piece(struct hot_decoder *d, const uint8_t *plain, size_t len, ui
 int hot_decoder_init(struct hot_decoder *d, struct error *err)
 {
     d->runs = xcalloc(STORE_HOT_PIECE_RUNS, sizeof *d->runs);
-    d->pages = xcalloc(1, STORE_HOT_PIECE_BYTES);
+    d->pages = scratch_new(STORE_HOT_PIECE_BYTES);
     return codecs_init(&d->codecs, false, err);
 }
 
 void hot_decoder_free(struct hot_decoder *d)
 {
     codecs_free(&d->codecs);
-    if (d->pages != NULL)
-        OPENSSL_cleanse(d->pages, STORE_HOT_PIECE_BYTES);
-    free_pointer(&d->pages);
+    scratch_free(&d->pages, STORE_HOT_PIECE_BYTES);
     free_pointer(&d->runs);
 }
 

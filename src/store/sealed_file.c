@@ -1,4 +1,5 @@
 #include "store/sealed_file.h"
+#include "store/scratch.h"
 
 #include "base/fd.h"
 #include "store/stored.h"
@@ -133,8 +134,8 @@ int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
         return -1;
     r->size = size;
     r->left = r->size - SEALED_HEADER_BYTES;
-    r->sealed = xcalloc(1, SEALED_SEGMENT_BYTES);
-    r->plain = xcalloc(1, SEAL_SEGMENT_BYTES);
+    r->sealed = scratch_new(SEALED_SEGMENT_BYTES);
+    r->plain = scratch_new(SEAL_SEGMENT_BYTES);
     posix_fadvise(r->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     return 0;
 }
@@ -181,8 +182,6 @@ void sealed_reader_close(struct sealed_reader *r)
 {
     sealer_free(&r->sealer);
     fd_close(&r->fd);
-    if (r->plain != NULL)
-        OPENSSL_cleanse(r->plain, SEAL_SEGMENT_BYTES);
-    free_pointer(&r->sealed);
-    free_pointer(&r->plain);
+    scratch_free(&r->sealed, SEALED_SEGMENT_BYTES);
+    scratch_free(&r->plain, SEAL_SEGMENT_BYTES);
 }

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import harness
+import s3
 
 SOURCE = "import os\nborn = os.urandom(8).hex()\ndef handler(event, context): return [event, born]"
 FIRST, SECOND = bytes(range(32)), bytes(range(100, 132))
@@ -214,3 +215,27 @@ def test_trust_domains_share_no_chunk(new_daemon, make_function):
     # What is no name fails the publish, in words.
     function = make_function(SOURCE, on=daemon, snap_start=True, Tags={"thaw:trust-domain": "../default"})
     assert "thaw:trust-domain does not name a trust domain" in function.fail_to_publish()
+
+
+def test_a_rotation_reaches_the_origin(new_daemon, make_function, s3_server):
+    daemon = new_daemon(arguments=["--origin", f"s3://{s3.BUCKET}/rotated", "--s3-endpoint", s3_server.endpoint],
+                        environment={"AWS_ACCESS_KEY_ID": s3.KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET}).start()
+    function = make_function(SOURCE, on=daemon, snap_start=True)
+    version = function.publish()
+    born = function.call(0, version)[1]
+
+    def objects():
+        return {key: s3_server.get(key) for key in s3_server.keys("rotated/")
+                if key.endswith("/key") or "/domains/" in key}
+
+    before = objects()
+    assert len(before) == 2, before
+    assert json.loads(daemon.thaw("key", "rotate", "--json").stdout)["done"] == 2
+    after = objects()
+    assert before.keys() == after.keys() and all(after[key] != before[key] for key in before)
+    # Nothing but the new master key is left here: all comes from the origin.
+    daemon.stop()
+    shutil.rmtree(daemon.data / "store")
+    daemon.start()
+    assert function.call(0, version)[1] == born
+    assert function.publish()

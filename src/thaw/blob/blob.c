@@ -32,6 +32,8 @@
 #define POLL_IN 1
 #define ADVICE_DONT_NEED 4
 #define ADVICE_COLLAPSE 25
+#define ADVICE_POPULATE_WRITE 23
+#define PAGE_BYTES 4096
 #define HUGE_BYTES (2ull << 20)
 #define HUGE_BYTES_AT_ONCE (64 * HUGE_BYTES)
 #define RING_REGISTER_BUFFERS 0
@@ -97,6 +99,8 @@ static long read_pages(int fd, uint64_t address, uint64_t bytes)
             for (uint64_t at = address; at < stop; at += HUGE_BYTES)
                 *(volatile uint8_t *)at = 0;
             call3(__NR_madvise, address, stop - address, ADVICE_COLLAPSE);
+        } else if (stop - address > PAGE_BYTES) { /* all at once is cheaper than a fault for each */
+            call3(__NR_madvise, address, stop - address, ADVICE_POPULATE_WRITE);
         }
         long result = read_all(fd, address, stop - address);
         if (result < 0)
