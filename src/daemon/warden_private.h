@@ -249,6 +249,9 @@ void template_build_waiting(struct warden *w);   /* there may be a blank for one
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
 bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is being built */
+/* warden_status.c */
+/* What its process holds that no file could give back, in bytes; 0 when it is gone (proc_pid_statm(5)). */
+uint64_t template_memory_held(const struct template_entry *t);
 void template_tell_status(struct warden *w, uint64_t request_id);
 void template_free_all(struct warden *w, uint64_t deadline_ns);
 

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -331,37 +330,6 @@ void template_build_waiting(struct warden *w)
     }
 }
 
-/* What a process holds that no file could give back, in bytes; 0 when it is gone (proc_pid_statm(5)). */
-static uint64_t memory_held(pid_t pid)
-{
-    char path[32], text[128];
-    unsigned long resident = 0, shared = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", pid);
-    CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    text[n > 0 ? n : 0] = '\0';
-    if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2 || resident < shared)
-        return 0;
-    return (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-void template_tell_status(struct warden *w, uint64_t request_id)
-{
-    struct budget_counts counts = budget_count(w->budget);
-    struct wire_message m = {.type = WIRE_STATUS_TOLD};
-    const struct template_entry *t;
-    m.status_told = (struct wire_status_told){.request_id = request_id,
-        .templates = counts.templates,
-        .budget_bytes = counts.budget_bytes,
-        .hits = counts.hits,
-        .misses = counts.misses,
-        .builds = counts.builds,
-        .evictions = counts.evictions};
-    TAILQ_FOREACH (t, &w->templates, entry)
-        m.status_told.bytes += t->template == NULL ? 0 : memory_held(template_pid(t->template));
-    warden_send(w, &m, NULL, 0);
-}
-
 static void template_is_ready(struct template_entry *t, const struct template_event *event)
 {
     struct warden *w = t->warden;
@@ -377,7 +345,7 @@ static void template_is_ready(struct template_entry *t, const struct template_ev
         return;
     budget_is_ready(w->budget, t->item, t->ready_ns - t->begin_ns);
     if (t->is_complete)
-        budget_set_bytes(w->budget, t->item, memory_held(template_pid(t->template)));
+        budget_set_bytes(w->budget, t->item, template_memory_held(t));
 }
 
 static void template_is_complete(struct template_entry *t, const struct template_event *event)
@@ -388,7 +356,7 @@ static void template_is_complete(struct template_entry *t, const struct template
               "before its first clone",
         t->snapshot_id, (f->complete_ns - f->began_ns) / 1000000, f->faults, f->hot_pages, f->lazy_pages);
     if (t->item != NULL)
-        budget_set_bytes(t->warden->budget, t->item, memory_held(template_pid(t->template)));
+        budget_set_bytes(t->warden->budget, t->item, template_memory_held(t));
 }
 
 static void template_is_gone(struct template_entry *t, const struct template_event *event)
