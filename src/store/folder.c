@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FOLDER_DEPTH_MAX 8
+#define CHUNK_MODE 0444
 #define CHUNK_FOLDER_LEN (sizeof FOLDER_CHUNKS_PREFIX - 1 + 2) /* of "chunks/ab" */
 
 int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err)
@@ -106,11 +107,14 @@ int folder_touch_chunk(int store_fd, const char *name, struct error *err)
         return error_set(err, ERROR_NOT_FOUND, "%s is missing", name);
     if (lock_fd < 0 || flock(lock_fd, LOCK_SH) < 0)
         return error_system(err, "cannot lock %s", folder);
-    if (utimensat(store_fd, name, now, AT_SYMLINK_NOFOLLOW) == 0)
-        return 0;
-    if (errno == ENOENT)
-        return error_set(err, ERROR_NOT_FOUND, "%s is missing", name);
-    return error_system(err, "cannot touch %s", name);
+    struct stat about;
+    if (utimensat(store_fd, name, now, AT_SYMLINK_NOFOLLOW) < 0 ||
+        fstatat(store_fd, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? error_set(err, ERROR_NOT_FOUND, "%s is missing", name)
+                               : error_system(err, "cannot touch %s", name);
+    if (!S_ISREG(about.st_mode) || (about.st_mode & CHUNK_MODE) != CHUNK_MODE)
+        return error_set(err, ERROR_CORRUPT, "%s is not a file that a pager can read", name);
+    return 0;
 }
 
 int folder_place_chunk(int from_fd, const char *file, int store_fd, const char *name, struct error *err)

@@ -16,6 +16,7 @@ int stored_failed(struct error *err, const char *what)
     case ENOTDIR:
     case EISDIR:
     case ENXIO:
+    case EACCES: /* of a pager, which may open files only, and those that all may read */
         return error_set(err, ERROR_CORRUPT, "it is not a regular file");
     case EIO:
         return error_set(err, ERROR_CORRUPT, "%s: %s", what, strerror(EIO));

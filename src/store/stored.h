@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Opens a regular file and tells its size. ERROR_NOT_FOUND: there is none. ERROR_CORRUPT: it is a folder, a link, a pipe...,
+/* Opens a regular file and tells its size. ERROR_NOT_FOUND: there is none. ERROR_CORRUPT: it is a folder, a link, a pipe, not readable...,
  * or the disk fails: something else than what was put there. Needs openat, fstat and close only. */
 MUST_CHECK int stored_open(int dir_fd, const char *name, int *fd, uint64_t *size, struct error *err);
 /* The same of a descriptor that somebody else opened. */

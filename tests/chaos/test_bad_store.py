@@ -21,6 +21,7 @@ REFUSALS = {"SnapStartNotReadyException", "SnapStartRegenerationFailureException
             "ResourceConflictException", "ServiceException"}
 DAMAGES = ["flip first", "flip head", "flip middle", "flip last", "cut to nothing", "cut to a byte", "cut in half",
            "cut by a byte", "longer", "swapped", "older", "removed", "a folder", "a link", "a pipe"]
+CHUNK_DAMAGES = [*DAMAGES, "unreadable"]  # to a pager, who is nobody
 
 
 def flip(path, at):
@@ -42,6 +43,8 @@ def damage(path, how, donor, older):
     elif how == "longer":
         with open(path, "ab") as file:
             file.write(b"more")
+    elif how == "unreadable":
+        path.chmod(0)
     elif how in ("swapped", "older"):
         path.write_bytes(donor.read_bytes() if how == "swapped" else older)
     else:
@@ -73,6 +76,8 @@ class Bench:
         self.version = self.victim.publish()
         self.client = self.daemon.client()
         self.older = {}
+        self.attempt(self.donor, self.donor_version, self.donor_seed)
+        harness.wait_until((self.donor_folder / "hot").exists, "the donor's hot set")
 
     def end(self):
         harness.RUNNING.remove(self.daemon)
@@ -132,11 +137,13 @@ class Bench:
         older = self.older.get(kind, donor.read_bytes())
         self.victim.evict(self.version, templates=True)
         logged = len(self.daemon.log())
+        if kind == "chunk":  # else the hot set has all that this function needs
+            (self.folder() / "hot").unlink(missing_ok=True)
         damage(path, how, donor, older)
         self.older[kind] = content
         status, damaged = self.verify()
-        # A salt that is missing is no damage, as the next publish makes another; an older one is as good as the newer.
-        missing = kind == "domain" and how in ("removed", "older")
+        # A salt or hot set that is missing is no damage, as another is made; an older one of the same is as good.
+        missing = kind in ("domain", "hot") and how in ("removed", "older") or how == "unreadable"  # which it is not to us
         assert missing or (status == 1 and damaged), f"{told}: verification found nothing"
         assert missing or any(d["damaged"]["file"].endswith(path.name) or kind in d["damaged"]["file"] for d in damaged), (told, damaged)
         again = self.answer(told)
@@ -160,8 +167,8 @@ class Bench:
 
 
 def cases():
-    for kind in ["key", "manifest", "chunk", "domain"]:
-        for how in DAMAGES:
+    for kind in ["key", "manifest", "chunk", "hot", "domain"]:
+        for how in CHUNK_DAMAGES if kind == "chunk" else DAMAGES:
             if (kind, how) != ("chunk", "older"):  # there is none: a chunk is called after what is in it
                 yield kind, how
 
