@@ -30,8 +30,16 @@ struct kept {
     uint64_t start, end;
 };
 
+/* The rules of a system call, or of another operation, as chains: a big snapshot has a hundred thousand operations. */
+#define CALLS_MAX 512
+struct rule_index {
+    uint16_t first_of_call[CALLS_MAX], first_of_kind[PLAN_BARRIER + 1]; /* 1 + the rule's place; 0: none */
+    uint16_t next[RULES_MAX];
+};
+
 struct check {
     const struct image *image;
+    struct rule_index rules;
     struct kept *kept; /* sorted */
     size_t kept_count;
     uint64_t pages_read; /* by the template plans so far */
@@ -362,15 +370,32 @@ static bool registers_are_set(const struct check *c, const struct plan_op *op)
     return true;
 }
 
+static void index_rules(struct rule_index *index)
+{
+    for (size_t i = image_rule_count; i-- > 0;) {
+        const struct rule *rule = &image_rules[i];
+        uint16_t *first = rule->kind == PLAN_SYSCALL ? &index->first_of_call[rule->number]
+                                                     : &index->first_of_kind[rule->kind];
+        index->next[i] = *first;
+        *first = (uint16_t)(i + 1);
+    }
+}
+
+static uint16_t first_rule(const struct rule_index *index, const struct plan_op *op)
+{
+    if (op->kind != PLAN_SYSCALL)
+        return index->first_of_kind[op->kind];
+    return op->number < CALLS_MAX ? index->first_of_call[op->number] : 0;
+}
+
 static const char *check_op(struct check *c, const struct plan_op *op)
 {
     const char *why = "is not one that this plan may have";
     if (!registers_are_set(c, op))
         return "reads a register that nothing was put into";
-    for (size_t i = 0; i < image_rule_count; i++) {
-        const struct rule *rule = &image_rules[i];
-        if (rule->kind != op->kind || (rule->kind == PLAN_SYSCALL && rule->number != op->number) ||
-            (rule->plans & c->plans) == 0)
+    for (uint16_t i = first_rule(&c->rules, op); i != 0; i = c->rules.next[i - 1]) {
+        const struct rule *rule = &image_rules[i - 1];
+        if ((rule->plans & c->plans) == 0)
             continue;
         if (rule_fits(c, op, rule))
             return look_closer(c, op);
@@ -458,6 +483,7 @@ static int check_process(struct check *c, uint32_t index, struct error *err)
 int image_check(const struct image *image, struct error *err)
 {
     struct check c = {.image = image};
+    index_rules(&c.rules);
     int result = check_rights(&c, err);
     for (uint32_t i = 0; i < image->process_count && result == 0; i++)
         result = check_process(&c, i, err);

@@ -244,3 +244,4 @@ const struct rule image_rules[] = {
     CALL(P, sendmsg, FD, IN(56), BITS(MSG_NOSIGNAL | MSG_DONTWAIT)),
 };
 const size_t image_rule_count = countof(image_rules);
+_Static_assert(countof(image_rules) <= RULES_MAX, "room for an index of them");

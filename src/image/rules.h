@@ -50,4 +50,5 @@ struct rule {
 };
 
 extern const struct rule image_rules[];
-extern const size_t image_rule_count;
+extern const size_t image_rule_count; /* at most RULES_MAX; the numbers of their calls are below 512 */
+#define RULES_MAX 256

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,19 @@ bool master_parse_key(const char *text, size_t len, uint8_t key[MASTER_KEY_BYTES
     return parsed;
 }
 
+static uint8_t *secret_page(struct error *err)
+{
+    void *page = mmap(NULL, MASTER_KEY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        error_system(err, "cannot allocate memory for the key");
+        return NULL;
+    }
+    (void)!mlock(page, MASTER_KEY_BYTES); /* best effort */
+    madvise(page, MASTER_KEY_BYTES, MADV_DONTDUMP);
+    madvise(page, MASTER_KEY_BYTES, MADV_WIPEONFORK);
+    return page;
+}
+
 /* The value is overwritten where it stands, too: that is what /proc/PID/environ shows. */
 static int take_from_environment(struct master_source *source, struct error *err)
 {
@@ -73,9 +87,12 @@ static int take_from_environment(struct master_source *source, struct error *err
         return error_set(err, ERROR_NOT_FOUND,
             "the environment variable %s, which is to hold the master key, is not set", source->value);
     size_t len = strlen(value);
-    bool parsed = master_parse_key(value, len, source->env_key);
+    source->env_key = secret_page(err);
+    bool parsed = source->env_key != NULL && master_parse_key(value, len, source->env_key);
     OPENSSL_cleanse(value, len);
     unsetenv(source->value);
+    if (source->env_key == NULL)
+        return -1;
     if (!parsed)
         return error_set(err, ERROR_INVALID,
             "the environment variable %s holds no master key: that is 64 hex digits, or 32 bytes in base64",
@@ -114,19 +131,23 @@ const char *master_source_text(const struct master_source *source, char out[256]
 
 void master_source_free(struct master_source *source)
 {
+    master_source_forget(source);
     free(source->value);
-    OPENSSL_cleanse(source, sizeof *source);
+    *source = (struct master_source){0};
 }
 
 void master_source_copy(struct master_source *to, const struct master_source *from)
 {
-    *to = *from;
-    to->value = xstrdup(from->value);
+    *to = (struct master_source){.kind = from->kind, .value = xstrdup(from->value)};
 }
 
 void master_source_forget(struct master_source *source)
 {
-    OPENSSL_cleanse(source->env_key, sizeof source->env_key);
+    if (source->env_key == NULL)
+        return;
+    OPENSSL_cleanse(source->env_key, MASTER_KEY_BYTES);
+    munmap(source->env_key, MASTER_KEY_BYTES);
+    source->env_key = NULL;
 }
 
 static int create_key(int data_fd, const char *path, uint8_t key[MASTER_KEY_BYTES], struct error *err)
@@ -184,6 +205,8 @@ int master_source_load(const struct master_source *source, int data_fd, bool may
     case MASTER_FILE:
         return load_file(data_fd, source->value, may_create, key, err);
     case MASTER_ENV:
+        if (source->env_key == NULL)
+            return error_set(err, ERROR_INTERNAL, "the key of the environment is forgotten already");
         memcpy(key, source->env_key, MASTER_KEY_BYTES);
         return 0;
     case MASTER_COMMAND:

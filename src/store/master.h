@@ -26,8 +26,8 @@ enum master_kind { MASTER_FILE = 1, MASTER_ENV, MASTER_COMMAND };
 /* Start from {0}; master_source_free wipes. */
 struct master_source {
     enum master_kind kind;
-    char *value; /* the path, the variable's name, or the command */
-    uint8_t env_key[MASTER_KEY_BYTES];
+    char *value;      /* the path, the variable's name, or the command */
+    uint8_t *env_key; /* env: the key, on a page of its own that children do not inherit; or NULL */
 };
 
 /* `text` NULL is the default. Takes the variable of `env:` out of the environment. */

@@ -64,14 +64,13 @@ static int open_folders(struct store *s, int data_dir_fd, struct error *err)
     return 0;
 }
 
-static int open_store(struct store *s, const struct master_source *older, struct error *err)
+static int open_store(struct store *s, const struct keyring_sources *sources, struct error *err)
 {
     size_t snapshots = 0;
     if (open_folders(s, s->data_fd, err) < 0 ||
         folder_list(s->snapshots_fd, sweep_snapshot, &snapshots, err) < 0)
         return -1;
-    const struct keyring_sources sources = {.current = &s->key_source, .older = older};
-    s->keyring = keyring_open(s->data_fd, s->store_fd, &sources, snapshots == 0, err);
+    s->keyring = keyring_open(s->data_fd, s->store_fd, sources, snapshots == 0, err);
     return s->keyring == NULL ? -1 : 0;
 }
 
@@ -91,9 +90,9 @@ struct store *store_open_with(
         result = master_source_parse(&s->key_source, NULL, err);
     else if (result == 0)
         master_source_copy(&s->key_source, key);
+    const struct keyring_sources sources = {.current = key != NULL ? key : &s->key_source, .older = older};
     if (result == 0)
-        result = open_store(s, older, err);
-    master_source_forget(&s->key_source);
+        result = open_store(s, &sources, err);
     if (result == 0)
         return s;
     store_close(s);
