@@ -59,7 +59,7 @@ struct pager {
     bool has_first; /* the first clone was made */
     bool served;    /* and has served */
     bool warden_is_gone;
-    uint64_t quiet_since_ns, stream_after_ns, probe_after_ns, probe_pause_ns;
+    uint64_t quiet_until_ns, stream_after_ns, probe_after_ns, probe_pause_ns;
     struct pager_figures figures;
     struct error failure;
 };

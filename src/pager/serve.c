@@ -19,7 +19,9 @@
 
 #define EVENTS_MAX 32
 #define MS 1000000ull
-#define QUIET_NS (5 * MS)        /* without a fault or a fork, before the next chunk is streamed */
+#define QUIET_NS (5 * MS)       /* without a fault, before the next chunk is streamed */
+#define QUIET_FORK_NS (50 * MS) /* without a new clone, unless it has served its first request */
+#define STREAM_LATEST_NS (200 * MS)
 #define PROBE_FIRST_NS (50 * MS) /* whether a space still lives */
 #define PROBE_MOST_NS (2000 * MS)
 #define FULL_PAUSE_NS (1 * MS)
@@ -86,9 +88,18 @@ static bool let_go(struct space *s)
     return true;
 }
 
+/* Nothing is streamed for so long: something else has need of the processors. */
+static void be_quiet(struct pager *p, uint64_t ns)
+{
+    uint64_t until = clock_monotonic_ns() + ns;
+    if (p->quiet_until_ns < until)
+        p->quiet_until_ns = until;
+}
+
 static int add_fork(struct pager *p, struct space *parent, int fd, struct error *err)
 {
     struct space *s = space_fork(parent, fd);
+    be_quiet(p, parent->is_template ? QUIET_FORK_NS : QUIET_NS);
     s->first = parent->first || (parent->is_template && !p->has_first);
     p->has_first |= s->first;
     s->next = p->spaces;
@@ -304,10 +315,10 @@ static int serve_space(struct pager *p, struct space *s, struct error *err)
     int result = read_message(s, &message, err);
     if (result <= 0)
         return result;
-    p->quiet_since_ns = clock_monotonic_ns();
-    if (message.event == UFFD_EVENT_PAGEFAULT)
-        return serve_fault(p, s, message.arg.pagefault.address, err);
-    return heed(p, s, &message, err);
+    if (message.event != UFFD_EVENT_PAGEFAULT)
+        return heed(p, s, &message, err);
+    be_quiet(p, QUIET_NS);
+    return serve_fault(p, s, message.arg.pagefault.address, err);
 }
 
 /* ---- the warden ---- */
@@ -315,6 +326,7 @@ static int serve_space(struct pager *p, struct space *s, struct error *err)
 static int end_recording(struct pager *p, struct error *err)
 {
     p->served = true;
+    p->quiet_until_ns = clock_monotonic_ns() + QUIET_NS;
     if (tell(p, PAGER_SERVING, -1, err) < 0)
         return -1;
     if (!p->records)
@@ -379,12 +391,16 @@ static int stream_step(struct pager *p, struct error *err)
     return 0; /* the rest is on its way */
 }
 
-/* When the next chunk is due, or the end: behind faults and forks, and a pause at least as long as the last one took, which
- * leaves room for what runs. */
+/* When the next chunk is due, or the end: behind faults and new clones, but not for ever; and after a pause at least as long
+ * as the last one took, which leaves room for what runs. */
 static uint64_t stream_due_ns(const struct pager *p)
 {
-    uint64_t quiet = p->quiet_since_ns + QUIET_NS;
-    return p->template->missing_count == 0 || quiet > p->stream_after_ns ? quiet : p->stream_after_ns;
+    uint64_t latest = p->stream_after_ns + STREAM_LATEST_NS;
+    if (p->template->missing_count == 0)
+        return 0;
+    if (p->quiet_until_ns <= p->stream_after_ns)
+        return p->stream_after_ns;
+    return p->quiet_until_ns < latest ? p->quiet_until_ns : latest;
 }
 
 static bool streams(const struct pager *p)
@@ -433,10 +449,11 @@ int pager_serve(struct pager *p, struct error *err)
     struct epoll_event fetched = {.events = EPOLLIN, .data.ptr = &p->fetching};
     if (p->source->fetch != NULL && epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->source->fetch_fd, &fetched) < 0)
         return error_system(err, "cannot wait for chunks from afar");
-    p->quiet_since_ns = clock_monotonic_ns();
-    p->stream_after_ns = p->quiet_since_ns + p->source->stream_pause_ms * MS;
+    uint64_t now = clock_monotonic_ns();
+    be_quiet(p, QUIET_FORK_NS); /* it was made for a clone */
+    p->stream_after_ns = now + p->source->stream_pause_ms * MS;
     p->probe_pause_ns = PROBE_FIRST_NS;
-    p->probe_after_ns = p->quiet_since_ns + p->probe_pause_ns;
+    p->probe_after_ns = now + p->probe_pause_ns;
     while (p->spaces != NULL) {
         int count = epoll_wait(p->epoll_fd, ready, EVENTS_MAX, wait_ms(p));
         if (count < 0 && errno != EINTR)
