@@ -105,6 +105,7 @@ struct template_entry {
     struct budget_item *item; /* what it counts as; NULL when it is dropping, as it then counts no more */
     struct template *template;
     struct loop_watch *watch, *keeper_watch;
+    bool keeper_is_reaped;
     int keeper_pidfd;           /* of the process that keeps what the pager needs; or -1 */
     bool is_complete;           /* all of its pages are in: clones of it are served by no pager */
     bool ended;                 /* its process; the pager goes on */

@@ -59,12 +59,12 @@ bool template_has_pid(struct warden *w, pid_t pid)
     return false;
 }
 
-/* No new users; it goes when the last one is served. From here on it counts no more. */
 static bool is_damage(const struct error *why)
 {
     return why->kind == ERROR_NOT_FOUND || why->kind == ERROR_CORRUPT;
 }
 
+/* No new users; it goes when the last one is served. From here on it counts no more. */
 static void stop_offering(struct template_entry *t, bool evicted)
 {
     if (t->item != NULL)
@@ -72,17 +72,29 @@ static void stop_offering(struct template_entry *t, bool evicted)
     t->dropping = true;
 }
 
+/* `report`: the front is told when it is gone. */
+static void reap_template(struct template_entry *t, bool report)
+{
+    pid_t pid = template_steal_pid(t->template);
+    if (pid > 0)
+        kill(pid, SIGKILL);
+    if (pid > 0)
+        add_zombie(t->warden, pid, report ? t->snapshot_id : "");
+    else if (report)
+        tell_dropped(t->warden, t->snapshot_id);
+}
+
 /* What is left of its processes, which end by themselves or were killed, is reaped later. */
 static void end_processes(struct template_entry *t)
 {
     struct warden *w = t->warden;
-    pid_t pid = template_pid(t->template), keeper = template_keeper_pid(t->template);
+    pid_t keeper = template_keeper_pid(t->template);
     loop_unwatch(&t->watch);
     loop_unwatch(&t->keeper_watch);
     fd_close(&t->keeper_pidfd);
+    reap_template(t, t->report_drop);
     template_free(&t->template);
-    add_zombie(w, pid, t->report_drop ? t->snapshot_id : "");
-    if (keeper > 0)
+    if (keeper > 0 && !t->keeper_is_reaped)
         add_zombie(w, keeper, "");
 }
 
@@ -115,7 +127,7 @@ static void end_when_unused(struct template_entry *t)
         template_entry_free(t);
         return;
     }
-    if (!t->ended)
+    if (!t->ended && template_pid(t->template) > 0)
         kill(template_pid(t->template), SIGKILL);
     t->ended = true;
     if (t->report_drop)
@@ -243,7 +255,7 @@ static void lose_pages(struct template_entry *t, const struct error *lost)
         remember_damage(t, &why);
     t->users++;
     template_failed(t, &why);
-    if (!t->ended)
+    if (template_pid(t->template) > 0)
         kill(template_pid(t->template), SIGKILL);
     t->ended = true;
     env_lose_pages(t->warden, t, &why);
@@ -259,8 +271,8 @@ static void keeper_ended(void *context, uint32_t events)
     struct error why;
     siginfo_t how = {0};
     loop_unwatch(&t->keeper_watch);
-    if (waitid(P_PIDFD, (id_t)t->keeper_pidfd, &how, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-        how.si_code == CLD_EXITED && how.si_status == 0)
+    t->keeper_is_reaped = waitid(P_PIDFD, (id_t)t->keeper_pidfd, &how, WEXITED | WNOHANG) == 0;
+    if (t->keeper_is_reaped && how.si_code == CLD_EXITED && how.si_status == 0)
         return;
     error_set(&why, ERROR_SYSTEM, "the process that keeps the pager's memory is dead");
     lose_pages(t, &why);
@@ -361,6 +373,7 @@ static void template_is_complete(struct template_entry *t, const struct template
 
 static void template_is_gone(struct template_entry *t, const struct template_event *event)
 {
+    reap_template(t, false); /* its pager may have clones to serve for long */
     if (t->ended)
         return;
     /* What the reader of the pages found says more than what the builder saw of it, unless it found only that the

@@ -478,6 +478,13 @@ int template_own_pages(struct template *t, const struct working_set *set, struct
     return fd_send_message(t->socket, packet.data, packet.len, NULL, 0, err);
 }
 
+pid_t template_steal_pid(struct template *t)
+{
+    pid_t pid = t->pid;
+    t->pid = 0;
+    return pid;
+}
+
 void template_free(struct template **slot)
 {
     struct template *t = *slot;
@@ -485,6 +492,7 @@ void template_free(struct template **slot)
         return;
     *slot = NULL;
     template_reap_feeder(t);
-    kill(t->pid, SIGKILL);
+    if (t->pid > 0)
+        kill(t->pid, SIGKILL);
     close_template(t);
 }

@@ -93,6 +93,8 @@ void template_served(struct template *t);
 /* The keeper, a child of the caller as the template is, or 0 without (see pager/pager.h). It ends by itself when the template and all
  * clones that are served have ended, not before, and must not be killed; the caller reaps it, as any stranger. */
 pid_t template_keeper_pid(const struct template *t);
+/* After TEMPLATE_GONE: the process is dead, and the caller may reap it while it keeps the rest. From then on template_pid is 0. */
+pid_t template_steal_pid(struct template *t);
 /* Ends the template process with SIGKILL and frees; its clones live on, and those that are served go on being served; but nobody
  * hears of it any more when that fails (TEMPLATE_PAGES_LOST): so keep a template as long as it has such clones. (Where
  * memory is short: kill(template_pid) alone gives back what no clone shares; the event TEMPLATE_GONE is then no last one.)
