@@ -408,10 +408,12 @@ static enum probe_state try_userfaultfd(char detail[PROBE_DETAIL_BYTES])
     int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return refused(detail, "userfaultfd");
-    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_api api = {.api = UFFD_API,
+        .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |
+                    UFFD_FEATURE_EVENT_UNMAP};
     if (ioctl(fd, UFFDIO_API, &api) < 0)
         return refused(detail, "UFFDIO_API");
-    say(detail, "%s write protection", api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP ? "with" : "without");
+    say(detail, "tells of forks, of moved and of unmapped memory");
     return PROBE_PRESENT;
 }
 
@@ -592,7 +594,8 @@ static const struct probe_row {
         "Runtimes that reserve hundreds of gigabytes (ASP.NET) do not start: see vm.overcommit_memory."},
     {"PAGEMAP_SCAN", PROBE_OPTIONAL, try_pagemap_scan,
         "Finding the pages of a snapshot takes longer (Linux 6.7 has it)."},
-    {"userfaultfd", PROBE_OPTIONAL, try_userfaultfd, "Snapshots cannot be paged in while the function runs."},
+    {"userfaultfd", PROBE_OPTIONAL, try_userfaultfd,
+        "The first thaw of a snapshot waits until all of it is loaded."},
     {"transparent huge pages", PROBE_OPTIONAL, try_huge_pages,
         "Forking a template with much memory takes several times longer: set them to madvise."},
     {"membarrier registrations", PROBE_OPTIONAL, try_membarrier,
