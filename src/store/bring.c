@@ -13,6 +13,7 @@
 
 static const char *const FILES[] = {"key", "manifest", "hot"};
 #define HOT 2
+#define AHEAD_CHUNKS 32
 
 struct bringing {
     struct store *store;
@@ -174,4 +175,62 @@ int store_reader_bring_chunk(struct store_reader *r, size_t chunk, bool damaged,
     if (chunk_read_fd(r->tools, &c->id, fd, out, c->bytes, err) < 0)
         return error_prefix(err, "snapshot %s: %s from the origin", r->id, name);
     return 0;
+}
+
+/* ---- ahead of a stream ---- */
+
+struct ahead {
+    struct store_reader *reader;
+    struct origin *origin;
+    size_t next;               /* the first chunk that was not looked at */
+    bool coming[AHEAD_CHUNKS]; /* of chunk i at i % AHEAD_CHUNKS */
+};
+
+struct ahead *ahead_new(struct store_reader *r)
+{
+    int control_fd = store_origin_control(r->store);
+    if (control_fd < 0)
+        return NULL;
+    struct ahead *a = xcalloc(1, sizeof *a);
+    a->reader = r;
+    a->origin = origin_new(control_fd); /* of its own: the process's is for one request at a time */
+    return a;
+}
+
+void ahead_free(struct ahead *a)
+{
+    if (a == NULL)
+        return;
+    origin_free(a->origin);
+    free(a);
+}
+
+/* What fails here is asked for again when its turn comes, and then it is told why. */
+static void take_reply(struct ahead *a)
+{
+    struct error ignored;
+    struct origin_reply reply;
+    if (origin_wait(a->origin, &reply, &ignored) < 0)
+        return;
+    a->coming[(uintptr_t)reply.context % AHEAD_CHUNKS] = false;
+    fd_close(&reply.fd);
+}
+
+void ahead_of(struct ahead *a, size_t chunk)
+{
+    struct error ignored;
+    if (a == NULL)
+        return;
+    for (; a->next < chunk + AHEAD_CHUNKS && a->next < a->reader->recipe.count; a->next++) {
+        const char *name = store_reader_chunk_name(a->reader, a->next);
+        const struct origin_request request = {.verb = ORIGIN_FETCH,
+            .name = name,
+            .flags = ORIGIN_URGENT,
+            .fd = -1,
+            .context = (void *)(uintptr_t)a->next};
+        if (faccessat(a->reader->store_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+            a->coming[a->next % AHEAD_CHUNKS] = origin_begin(a->origin, &request, &ignored) == 0;
+    }
+    while (a->coming[chunk % AHEAD_CHUNKS] && origin_in_flight(a->origin) > 0)
+        take_reply(a);
 }

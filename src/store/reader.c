@@ -1,6 +1,7 @@
 /* Reading a snapshot: its key, its manifest with the recipe, and chunks from the local folder. */
 #include "base/fd.h"
 #include "store/private.h"
+#include "store/remote.h"
 #include "store/sealed_file.h"
 
 #include <errno.h>
@@ -195,17 +196,27 @@ static int read_or_bring(struct store_reader *r, size_t chunk, void *out, struct
     return -1;
 }
 
+static int stream_chunk(struct store_reader *r, size_t i, int out_fd, uint8_t *plain, struct error *err)
+{
+    if (read_or_bring(r, i, plain, err) < 0) {
+        if (err != NULL && err->kind == ERROR_NOT_FOUND)
+            err->kind = ERROR_CORRUPT; /* the snapshot is there, but not whole */
+        return -1;
+    }
+    if (fd_write_all(out_fd, plain, r->recipe.chunks[i].bytes, err) < 0)
+        return error_prefix(err, "snapshot %s", r->id);
+    return 0;
+}
+
 int store_reader_stream(struct store_reader *r, int out_fd, struct error *err)
 {
     CLEANUP_FREE uint8_t *plain = xcalloc(1, CHUNK_PLAIN_MAX);
-    for (size_t i = 0; i < r->recipe.count; i++) {
-        if (read_or_bring(r, i, plain, err) < 0) {
-            if (err != NULL && err->kind == ERROR_NOT_FOUND)
-                err->kind = ERROR_CORRUPT; /* the snapshot is there, but not whole */
-            return -1;
-        }
-        if (fd_write_all(out_fd, plain, r->recipe.chunks[i].bytes, err) < 0)
-            return error_prefix(err, "snapshot %s", r->id);
+    struct ahead *ahead = ahead_new(r);
+    int result = 0;
+    for (size_t i = 0; i < r->recipe.count && result == 0; i++) {
+        ahead_of(ahead, i);
+        result = stream_chunk(r, i, out_fd, plain, err);
     }
-    return 0;
+    ahead_free(ahead);
+    return result;
 }

@@ -23,3 +23,10 @@ MUST_CHECK int remote_note_removal(struct store *store, const char *id, struct e
 MUST_CHECK int remote_remove_snapshot(struct store *store, const char *id, struct error *err);
 /* The domain's salt that the origin has is everybody's: take it over, or give it ours. Before a salt is used for writing. */
 MUST_CHECK int remote_share_domain(struct store *store, const char *domain, struct error *err);
+
+/* Chunks of a stream that are not here are brought ahead of their turn, many at once. NULL (without an origin) does nothing. */
+struct ahead;
+struct ahead *ahead_new(struct store_reader *reader);
+void ahead_free(struct ahead *ahead);
+/* Before chunk `chunk` is read, in their order: it has come, if it could, and the next ones are on their way. */
+void ahead_of(struct ahead *ahead, size_t chunk);

@@ -128,7 +128,7 @@ def test_only_the_courier_has_the_keys(on_origin, s3_proxy):
         assert (done.returncode == 0) == allowed, folder
 
 
-PASSING = [("status", 500), ("reset",), ("truncate",), ("wrong",), ("shorter",), ("wrong_write",)]
+PASSING = [("status", 500), ("reset",), ("wrong",), ("wrong_write",)]  # all kinds: tests/api/test_origin_requests.py
 
 
 def no_hot_sets(request):
@@ -283,3 +283,15 @@ def test_options_that_make_no_sense(tmp_path):
     assert "chmod 600" in refused("--origin", "s3://bucket/x", "--s3-credentials", readable)
     readable.chmod(0o600)
     assert "aws_secret_access_key" in refused("--origin", "s3://bucket/x", "--s3-credentials", readable)
+
+
+def test_a_tree_of_processes_comes_as_a_whole(on_origin, make_function, s3_proxy):
+    """Its pages are not filled in on demand: all chunks are read in order, and brought ahead."""
+    daemon = on_origin().start()
+    function = make_function(f"{SOURCE}\nif os.fork() == 0:\n    import time\n    while True:\n        time.sleep(1000)\n", on=daemon, snap_start=True)
+    version = function.publish()
+    said = function.call(version=version)
+    forget(function, version)
+    s3_proxy.forget()
+    assert function.call(version=version) == said
+    assert s3_proxy.count("GET", "/chunks/") == len(list((daemon.data / "store" / "chunks").glob("*/*")))
