@@ -44,12 +44,11 @@ static int hot_next(void *context, struct pager_hot_piece *piece, struct error *
     return stored.run_count > 0;
 }
 
-/* Whoever asked for it waits for it. */
-static int fetch(void *context, size_t i, bool damaged, struct error *err)
+static int fetch(void *context, size_t i, bool damaged, bool urgent, struct error *err)
 {
     struct pages *p = context;
     const struct origin_request request = {.verb = ORIGIN_FETCH,
-        .flags = ORIGIN_URGENT | (damaged ? ORIGIN_REPLACE : 0u),
+        .flags = (urgent ? ORIGIN_URGENT : 0u) | (damaged ? ORIGIN_REPLACE : 0u),
         .name = store_reader_chunk_name(p->reader, i),
         .context = (void *)(uintptr_t)i};
     return origin_begin(p->origin, &request, err);

@@ -58,37 +58,40 @@ static struct cached_chunk *find_cached(struct pager *p, size_t i)
     return oldest;
 }
 
-static int fetch(struct pager *p, size_t i, bool damaged, const struct error *why, struct error *err)
+/* What has come from afar and is damaged all the same, or is never found here, is lost. */
+static int fetch(struct pager *p, size_t i, bool urgent, const struct error *why, struct error *err)
 {
-    /* What comes damaged again and again will not become better. */
-    if (p->source->fetch == NULL || p->chunk_fetches[i] == FETCHES_MAX) {
+    bool damaged = why->kind != ERROR_NOT_FOUND;
+    uint8_t tries = p->chunk_states[i];
+    if (p->source->fetch == NULL || tries == PAGER_FETCH_TRIES || (tries > 0 && damaged)) {
         *err = *why;
         return -1;
     }
-    p->chunk_fetches[i]++;
-    if (p->source->fetch(p->source->context, i, damaged, err) < 0)
+    if (p->fetching >= PAGER_FETCHES_MAX)
+        return 0;
+    if (p->source->fetch(p->source->context, i, damaged, urgent, err) < 0)
         return -1;
-    p->chunk_states[i] = CHUNK_FETCHING;
+    p->chunk_states[i] = (uint8_t)((tries + 1) | CHUNK_FETCHING);
     p->fetching++;
     p->figures.chunks_fetched++;
     return 0;
 }
 
-int chunk_get(struct pager *p, size_t i, const uint8_t **data, struct error *err)
+int chunk_get(struct pager *p, size_t i, bool urgent, const uint8_t **data, struct error *err)
 {
     struct cached_chunk *cached = find_cached(p, i);
     struct error why = {0};
     if (cached->used == 0) {
-        if (p->chunk_states[i] == CHUNK_FETCHING)
+        if (p->chunk_states[i] & CHUNK_FETCHING)
             return 0;
         struct pager_chunk chunk = p->source->chunk(p->source->context, i);
         if (cached->data == NULL)
             cached->data = xcalloc(1, PAGER_CHUNK_BYTES_MAX + LAYOUT_PAGE);
         if (p->source->read(p->source->context, i, cached->data, &why) < 0)
-            return fetch(p, i, why.kind != ERROR_NOT_FOUND, &why, err);
-        p->chunk_fetches[i] = 0;
+            return fetch(p, i, urgent, &why, err);
         memset(cached->data + chunk.bytes, 0, LAYOUT_PAGE);
         cached->index = i;
+        p->chunk_states[i] = 0;
         p->figures.chunks_read++;
         p->figures.chunk_bytes_read += chunk.bytes;
     }
@@ -100,14 +103,15 @@ int chunk_get(struct pager *p, size_t i, const uint8_t **data, struct error *err
 int chunk_fetched(struct pager *p, size_t *i, struct error *err)
 {
     struct error why = {0};
+    *i = SIZE_MAX;
     int result = p->source->fetched(p->source->context, i, &why);
     if (result <= 0) {
         *err = why;
         return result;
     }
-    if (*i >= p->source->chunk_count || p->chunk_states[*i] != CHUNK_FETCHING)
+    if (*i >= p->source->chunk_count || !(p->chunk_states[*i] & CHUNK_FETCHING))
         return error_set(err, ERROR_INTERNAL, "a chunk has come that was not asked for");
-    p->chunk_states[*i] = CHUNK_UNKNOWN;
+    p->chunk_states[*i] &= (uint8_t)~CHUNK_FETCHING;
     p->fetching--;
     if (why.kind != ERROR_NONE) {
         *err = why;
@@ -119,7 +123,7 @@ int chunk_fetched(struct pager *p, size_t *i, struct error *err)
 int chunk_get_now(struct pager *p, size_t i, const uint8_t **data, struct error *err)
 {
     for (;;) {
-        int result = chunk_get(p, i, data, err);
+        int result = chunk_get(p, i, true, data, err);
         if (result != 0)
             return result < 0 ? -1 : 0;
         struct pollfd wait = {p->source->fetch_fd, POLLIN, 0};

@@ -36,7 +36,9 @@
 #define PAGER_SPACES_MAX 4096              /* address spaces served at once by one pager */
 #define PAGER_PIECES_MAX 16384             /* stretches of moved memory in one address space */
 #define PAGER_WAITING_MAX 16384            /* faults that wait for chunks from afar */
-#define PAGER_FETCHES_MAX 32               /* chunks asked for and not yet there */
+#define PAGER_FETCHES_MAX 128              /* chunks asked for and not yet there; faults beyond wait to ask */
+#define PAGER_FETCHES_BEHIND 16            /* the same, of those that nobody waits for */
+#define PAGER_FETCH_TRIES 3                /* of a chunk that was fetched and then not found */
 
 /* A stretch of the page stream, in whole pages. */
 struct pager_run {
@@ -68,9 +70,9 @@ struct pager_source {
      * is none. */
     int (*hot_next)(void *context, struct pager_hot_piece *piece, struct error *err);
     /* For chunks that `read` does not find here, or finds damaged. NULL: these are lost. `fetch` begins to bring chunk `i` here and
-     * does not block; `fetched` gives 1 and the chunk of one that is done (with an error kind in `err` when it could not be
-     * had), or 0 when none is; it is called when fetch_fd is readable. */
-    int (*fetch)(void *context, size_t i, bool damaged, struct error *err);
+     * does not block; `urgent`: somebody waits for it. `fetched` gives 1 and the chunk of one that is done (with an error kind in
+     * `err` when it could not be had; ERROR_BUSY: it may be had later), or 0 when none is; it is called when fetch_fd is readable. */
+    int (*fetch)(void *context, size_t i, bool damaged, bool urgent, struct error *err);
     int (*fetched)(void *context, size_t *i, struct error *err);
     int fetch_fd; /* -1 without */
     /* Called once before the pager gives up its rights: to wipe every key but this snapshot's, and to open what else could not

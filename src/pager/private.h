@@ -7,7 +7,7 @@
 #define PAGER_CACHED_CHUNKS 16
 #define PAGER_DESCRIPTORS_MAX (PAGER_SPACES_MAX + 64)
 
-enum chunk_state { CHUNK_UNKNOWN = 0, CHUNK_FETCHING };
+#define CHUNK_FETCHING 0x80 /* in chunk_states, beside how often it was fetched since it was last read */
 
 struct cached_chunk {
     size_t index;  /* of the chunk */
@@ -45,7 +45,7 @@ struct pager {
     struct hot hot;
     struct cached_chunk cache[PAGER_CACHED_CHUNKS];
     uint64_t uses;
-    uint8_t *chunk_states;  /* enum chunk_state of each chunk */
+    uint8_t *chunk_states;
     uint8_t *chunk_fetches; /* how often each was brought since it was last read */
     size_t fetching;
     struct waiting_fault *waiting;
@@ -68,11 +68,12 @@ struct pager {
 MUST_CHECK int pager_serve(struct pager *p, struct error *err); /* until nothing is left to serve */
 
 /* chunk.c */
-/* 1: chunk `i` is at *data until the next call; 0: it was asked for from afar; -1: it cannot be had. */
-MUST_CHECK int chunk_get(struct pager *p, size_t i, const uint8_t **data, struct error *err);
+/* 1: chunk `i` is at *data until the next call; 0: it was asked for from afar, or (when too many are) is to be asked for
+ * later; -1: it cannot be had. `urgent`: somebody waits for it. */
+MUST_CHECK int chunk_get(struct pager *p, size_t i, bool urgent, const uint8_t **data, struct error *err);
 /* As chunk_get, and waits for what comes from afar. Only before anything is served. */
 MUST_CHECK int chunk_get_now(struct pager *p, size_t i, const uint8_t **data, struct error *err);
-/* One chunk that has come from afar: 1 and its index, 0: none, -1: it could not be had. */
+/* One chunk that has come from afar: 1 and its index; 0: none; -1: it could not be had, and its index. */
 MUST_CHECK int chunk_fetched(struct pager *p, size_t *i, struct error *err);
 /* The chunk that holds this page of the stream. */
 size_t chunk_of_page(const struct pager *p, uint64_t page);

@@ -22,7 +22,8 @@
 #define QUIET_NS (5 * MS)       /* without a fault, before the next chunk is streamed */
 #define QUIET_FORK_NS (50 * MS) /* without a new clone, unless it has served its first request */
 #define STREAM_LATEST_NS (200 * MS)
-#define PROBE_FIRST_NS (50 * MS) /* whether a space still lives */
+#define OUT_OF_REACH_NS (2000 * MS) /* when chunks from afar cannot be had, before the next is asked for */
+#define PROBE_FIRST_NS (50 * MS)    /* whether a space still lives */
 #define PROBE_MOST_NS (2000 * MS)
 #define FULL_PAUSE_NS (1 * MS)
 #define CHANGING_SHORT 4 /* times that it is looked at again at once */
@@ -269,7 +270,7 @@ static int serve_fault(struct pager *p, struct space *s, uint64_t address, struc
     }
     const uint8_t *data;
     size_t i = chunk_of_page(p, page);
-    int result = chunk_get(p, i, &data, err);
+    int result = chunk_get(p, i, true, &data, err);
     if (result < 0)
         return -1;
     p->figures.faults++;
@@ -289,7 +290,7 @@ static bool address_of(const struct space *s, uint64_t page, uint64_t *address)
 static int chunk_came(struct pager *p, size_t i, struct error *err)
 {
     const uint8_t *data;
-    int result = chunk_get(p, i, &data, err);
+    int result = chunk_get(p, i, true, &data, err);
     if (result <= 0)
         return result;
     for (size_t k = 0; k < p->waiting_count;) {
@@ -382,10 +383,10 @@ static int stream_step(struct pager *p, struct error *err)
         size_t i = p->stream_next;
         struct pager_chunk chunk = source->chunk(source->context, i);
         p->stream_next = (i + 1) % source->chunk_count;
-        if (!space_misses(p->template, chunk.offset, chunk.bytes) || p->chunk_states[i] == CHUNK_FETCHING)
+        if (!space_misses(p->template, chunk.offset, chunk.bytes) || p->chunk_states[i] & CHUNK_FETCHING)
             continue;
         const uint8_t *data;
-        int result = chunk_get(p, i, &data, err);
+        int result = chunk_get(p, i, false, &data, err);
         return result > 0 ? install_aside(p, p->template, i, data, err) : result;
     }
     return 0; /* the rest is on its way */
@@ -415,7 +416,7 @@ static int stream(struct pager *p, struct error *err)
         return 0;
     if (p->template->missing_count == 0)
         return complete(p, err);
-    if (p->fetching < PAGER_FETCHES_MAX && stream_step(p, err) < 0)
+    if (p->fetching < PAGER_FETCHES_BEHIND && stream_step(p, err) < 0)
         return -1;
     uint64_t after = clock_monotonic_ns(), pause_ns = p->source->stream_pause_ms * MS;
     p->stream_after_ns = after + (pause_ns > after - now ? pause_ns : after - now);
@@ -427,20 +428,54 @@ static int stream(struct pager *p, struct error *err)
 static int wait_ms(const struct pager *p)
 {
     uint64_t now = clock_monotonic_ns(), until = p->probe_after_ns;
-    if (streams(p) && p->fetching < PAGER_FETCHES_MAX && stream_due_ns(p) < until)
+    if (streams(p) && p->fetching < PAGER_FETCHES_BEHIND && stream_due_ns(p) < until)
         until = stream_due_ns(p);
     return until <= now ? 0 : (int)((until - now + MS - 1) / MS);
+}
+
+static bool is_waited_for(const struct pager *p, size_t chunk)
+{
+    for (size_t i = 0; i < p->waiting_count; i++)
+        if (p->waiting[i].chunk == chunk)
+            return true;
+    return false;
+}
+
+/* Faults whose chunk could not be asked for, as too many were under way. */
+static int ask_for_waiting(struct pager *p, struct error *err)
+{
+    for (size_t k = 0; k < p->waiting_count && p->fetching < PAGER_FETCHES_MAX; k++) {
+        size_t i = p->waiting[k].chunk, before = p->waiting_count;
+        if (p->chunk_states[i] & CHUNK_FETCHING)
+            continue;
+        if (chunk_came(p, i, err) < 0) /* asked for; or here by now, and then the list has changed */
+            return -1;
+        if (p->waiting_count != before)
+            k = SIZE_MAX;
+    }
+    return 0;
+}
+
+/* What nobody waits for may come later, when it is only out of reach now. */
+static int serve_fetched(struct pager *p, struct error *err)
+{
+    size_t i;
+    int result = chunk_fetched(p, &i, err);
+    if (result < 0 && i < p->source->chunk_count && err->kind == ERROR_BUSY && !is_waited_for(p, i)) {
+        p->chunk_states[i] = 0;
+        p->stream_after_ns = clock_monotonic_ns() + OUT_OF_REACH_NS;
+        return 0;
+    }
+    if (result > 0)
+        result = chunk_came(p, i, err);
+    return result < 0 ? -1 : ask_for_waiting(p, err);
 }
 
 static int serve_ready(struct pager *p, void *what, struct error *err)
 {
     if (what == NULL)
         return hear_warden(p, err);
-    if (what != &p->fetching)
-        return serve_space(p, what, err);
-    size_t i;
-    int result = chunk_fetched(p, &i, err);
-    return result > 0 ? chunk_came(p, i, err) : result;
+    return what == &p->fetching ? serve_fetched(p, err) : serve_space(p, what, err);
 }
 
 int pager_serve(struct pager *p, struct error *err)

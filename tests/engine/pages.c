@@ -50,9 +50,10 @@ static void __attribute__((noreturn)) bring(int socket, uint32_t slow_ms)
     _exit(0);
 }
 
-static int fetch(void *context, size_t i, bool damaged, struct error *err)
+static int fetch(void *context, size_t i, bool damaged, bool urgent, struct error *err)
 {
     const struct pages *p = context;
+    (void)urgent;
     if (damaged)
         return error_set(err, ERROR_CORRUPT, "chunk %zu is damaged", i);
     return fd_write_all(p->far[0], &i, sizeof i, err);
