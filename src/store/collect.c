@@ -37,6 +37,8 @@
 
 #define COLLECT_CLOCK_SLACK_NS (900 * 1000000000ll)
 #define SHARDS 256
+#define OTHER_POLLS 200 /* waiting for another collection's end */
+#define OTHER_POLL_US 50000
 #define NS_PER_S 1000000000ll
 
 static int64_t time_ns(struct timespec t)
@@ -237,9 +239,12 @@ int store_collect(struct store *store, struct store_collected *collected, struct
     CLEANUP_FD int lock_fd = openat(store->chunks_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (lock_fd < 0)
         return error_system(err, "cannot open the folder chunks");
-    if (flock(lock_fd, LOCK_EX | LOCK_NB) == 0)
-        return collect(store, collected, err);
-    if (errno == EWOULDBLOCK)
-        return error_set(err, ERROR_BUSY, "a collection is running already");
-    return error_system(err, "cannot lock the folder chunks");
+    for (unsigned i = 0; i < OTHER_POLLS; i++) {
+        if (flock(lock_fd, LOCK_EX | LOCK_NB) == 0)
+            return collect(store, collected, err);
+        if (errno != EWOULDBLOCK)
+            return error_system(err, "cannot lock the folder chunks");
+        usleep(OTHER_POLL_US);
+    }
+    return error_set(err, ERROR_BUSY, "another collection is running");
 }

@@ -1,5 +1,6 @@
 #include "store/hot.h"
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "store/private.h"
 #include "store/remote.h"
@@ -141,8 +142,9 @@ static int write_all_pieces(
     while ((piece_runs = plan_piece(&plan, piece, &piece_bytes)) > 0)
         if (write_piece(w, piece, piece_runs, piece_bytes, err) < 0)
             return -1;
-    if (fsync(w->file.fd) < 0)
+    if (fault_fails("hot.sync") || fsync(w->file.fd) < 0)
         return error_system(err, "cannot make it durable");
+    fault_point("hot.written");
     return 0;
 }
 
@@ -154,6 +156,7 @@ static int put_in_place(
             return error_set(err, ERROR_NOT_FOUND, "the snapshot is gone");
         return error_system(err, "cannot put it in its place");
     }
+    fault_point("hot.placed");
     if (fsync(r->dir_fd) < 0)
         return error_system(err, "cannot make it durable");
     return 0;

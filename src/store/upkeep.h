@@ -61,7 +61,7 @@ struct store_collected {
     uint64_t kept_chunks;  /* that snapshots need */
     uint64_t young_chunks; /* that publishes may need that run */
 };
-/* Removes the chunks that no snapshot refers to. ERROR_BUSY when a collection runs already; ERROR_CORRUPT, and nothing
+/* Removes the chunks that no snapshot refers to. ERROR_BUSY when another one runs on and on; ERROR_CORRUPT, and nothing
  * was removed, when a snapshot cannot be read: its chunks are not known. */
 MUST_CHECK int store_collect(struct store *store, struct store_collected *collected, struct error *err);
 

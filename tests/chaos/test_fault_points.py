@@ -37,8 +37,8 @@ def listed():
 class Case:
     """One daemon on a copy of the prepared data, and what its clients know."""
 
-    def __init__(self, prepared, folder, known, armed, origin=None):
-        self.data = folder / armed.replace(":", "-")
+    def __init__(self, prepared, folder, known, armed, operation, origin=None):
+        self.data = folder / f"{armed.replace(':', '-')}-{operation.__name__}"
         subprocess.run(["cp", "-a", prepared, self.data], check=True)
         self.known = dict(known)  # {(name, version): seed}: acknowledged
         self.maybe = {}  # asked for; no answer came
@@ -111,6 +111,20 @@ def rotate(case):
     case.daemon.thaw("key", "rotate")
 
 
+def record(case):
+    """The first thaw of a snapshot whose hot set is not known yet."""
+    ballast.answer_of(case.client(), "first", "1", case.known["first", "1"])
+    harness.wait_until(lambda: case.daemon.process.poll() is not None or list(case.data.glob("store/snapshots/*/hot")),
+                       "a hot set", patience_s=10)
+
+
+def refreeze(case):
+    """A snapshot is damaged, and its version initialised anew."""
+    (snapshot,) = [s["snapshot"] for s in case.daemon.get("/thaw/v1/snapshots")["snapshots"] if s["function"] == "first"]
+    (case.data / "store" / "snapshots" / snapshot / "manifest").write_bytes(b"?")
+    ballast.answer_of(case.client(), "first", "1", case.known["first", "1"])
+
+
 def evict(case):
     """Two versions more are more than the budget; what is evicted is fetched again."""
     publish(case)
@@ -123,6 +137,8 @@ def evict(case):
 OPERATIONS = {
     "origin.": publish,
     "evict.": evict,
+    "hot.": record,
+    "refreeze.": refreeze,
     "publish.": publish,
     "catalog.": publish,
     "delete.": delete,
@@ -179,7 +195,8 @@ def check_after(case):
     assert stats["totals"]["snapshots"] == len(case.known), (case.armed, stats)
     left = [p.name for p in (case.data / "store").iterdir()]
     assert set(left) <= {"chunks", "domains", "snapshots", "tmp", "removals"}, left
-    assert not list(case.data.glob("store/removals/*"))
+    notes = {p.name for p in case.data.glob("store/removals/*")}  # of publishes since the start, until the next one
+    assert notes <= {f"{p.name}.new" for p in case.data.glob("store/snapshots/*")}, notes
 
 
 def try_kill(case, operation):
@@ -244,6 +261,8 @@ def cases():
             yield f"{name}:{count}", operation, try_kill
             if may_fail:
                 yield f"{name}:{count}:ENOSPC", operation, try_failure
+        if name.startswith("catalog."):
+            yield f"{name}:2", delete, try_kill
 
 
 def needs_origin(armed):
@@ -261,7 +280,7 @@ def test_every_fault_point(prepared, tmp_path, origin):
     data, known = prepared
     failures = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        tried = {pool.submit(attempt, Case(data, tmp_path, known, armed, needs_origin(armed) and origin), operation): armed
+        tried = {pool.submit(attempt, Case(data, tmp_path, known, armed, operation, needs_origin(armed) and origin), operation): armed
                  for armed, operation, attempt in cases()}
         for done in concurrent.futures.as_completed(tried):
             if done.exception() is not None:
