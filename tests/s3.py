@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -143,8 +144,13 @@ class Proxy:
       ("wrong_write",)    the same, behind here: the server stores other bytes
     """
 
-    def __init__(self, port):
+    def __init__(self, port, certificate=None):
+        """`certificate`: (file, key file) of a TLS server."""
         self.server_port = port
+        self.tls = None
+        if certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*certificate)
         self.fault = lambda request: None
         self.requests = []  # (method, path) of all, in order of arrival
         self.lock = threading.Lock()
@@ -155,7 +161,7 @@ class Proxy:
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def count(self, method, part=""):
         with self.lock:
@@ -179,9 +185,12 @@ class Proxy:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, client):
-        with client, client.makefile("rb") as source, contextlib.suppress(OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError, ValueError, TypeError), self.secured(client) as client, client.makefile("rb") as source:
             while self.one(client, source):
                 pass
+
+    def secured(self, client):
+        return self.tls.wrap_socket(client, server_side=True) if self.tls else client
 
     def ask(self, first, headers, body):
         """The server's answer: (first line, headers, body). On a connection of its own: it closes those that are idle."""

@@ -30,9 +30,9 @@ def on_origin(new_daemon, s3_proxy, request):
     """on_origin(data=...): a daemon whose origin is a prefix of this test's own."""
     prefix = re.sub(r"[^a-z0-9-]", "-", request.node.name)
 
-    def make(environment=None, **more):
+    def make(environment=None, endpoint=s3_proxy.endpoint, arguments=(), **more):
         daemon = new_daemon(environment={**KEYS, **(environment or {})},
-                            arguments=["--blanks", "2", "--origin", f"s3://{s3.BUCKET}/{prefix}", "--s3-endpoint", s3_proxy.endpoint],
+                            arguments=["--blanks", "2", "--origin", f"s3://{s3.BUCKET}/{prefix}", "--s3-endpoint", endpoint, *arguments],
                             **more)
         daemon.prefix = prefix + "/"
         return daemon
@@ -126,6 +126,23 @@ def test_only_the_courier_has_the_keys(on_origin, s3_proxy):
                                "os.setresuid(*[int(sys.argv[1])] * 3); sys.exit(not os.access(sys.argv[2], os.W_OK | os.X_OK))",
                                str(uid), daemon.data / "store" / folder], check=False)
         assert (done.returncode == 0) == allowed, folder
+
+
+def test_certificates_are_checked(on_origin, make_function, s3_server, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key],
+                   check=True, capture_output=True, timeout=harness.PATIENCE_S)
+    proxy = s3.Proxy(s3_server.port, (certificate, key))
+    try:
+        trusting = on_origin(endpoint=proxy.endpoint, arguments=["--s3-ca", certificate]).start()
+        function = make_function(SOURCE, on=trusting, snap_start=True)
+        said = function.call(version=function.publish())
+        assert said["sum"] == SUM and objects(s3_server, trusting, "snapshots/")
+        wary = on_origin(endpoint=proxy.endpoint).start()
+        assert "certificate" in make_function(SOURCE, on=wary, snap_start=True).fail_to_publish()
+    finally:
+        proxy.stop()
 
 
 PASSING = [("status", 500), ("reset",), ("wrong",), ("wrong_write",)]  # all kinds: tests/api/test_origin_requests.py
