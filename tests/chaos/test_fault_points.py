@@ -24,7 +24,7 @@ import s3
 
 AT_ONCE = 4  # daemons
 KEYS = {"AWS_ACCESS_KEY_ID": s3.KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET}
-COMMITS = 3  # of the catalog, that are tried one after the other
+COMMITS = 2  # of the catalog, that are tried one after the other
 ARGUMENTS = ["--blanks", "1", "--drain", "1"]
 
 
