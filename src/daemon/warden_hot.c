@@ -77,10 +77,9 @@ static void hot_body(void *context, struct worker_result *result)
 
 static void hot_ended(struct warden *w, void *context, const struct worker_result *result)
 {
-    (void)w;
     struct hot_job *job = context;
-    /* First thaws are only slower without; and the snapshot may have been deleted meanwhile. */
-    if (result->error.kind != ERROR_NONE && result->error.kind != ERROR_NOT_FOUND)
+    /* First thaws are only slower without; and the snapshot may have been deleted meanwhile, or everything ends. */
+    if (result->error.kind != ERROR_NONE && result->error.kind != ERROR_NOT_FOUND && !w->stopping)
         log_warning("the hot set of snapshot %s is not stored: %s", job->snapshot_id, result->error.text);
     fd_close(&job->runs_fd);
     free(job);
