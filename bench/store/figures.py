@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ class Report:
     """Rows of the table, and what they were made of."""
 
     def __init__(self):
-        self.rows, self.samples = [], {}
+        self.rows, self.samples, self.failed = [], {}, False
 
     def row(self, what, goal, measured, met=None, samples=None):
         self.rows.append({"what": what, "goal": goal, "measured": measured, "met": met})
@@ -54,6 +55,14 @@ class Report:
             self.samples[what] = samples
         mark = {True: "", False: "  MISSED", None: ""}[met]
         print(f"  {what}: {measured}{mark}", file=sys.stderr, flush=True)
+
+    def attempt(self, what, measure, *arguments):
+        """One that fails is a row that says so, and the others go on."""
+        try:
+            measure(self, *arguments)
+        except Exception as error:  # pylint: disable=broad-except
+            self.failed = True
+            self.row(what, "-", f"could not be measured: {str(error)[:200]}", False)
 
     def times(self, what, goal_ms, values, note=""):
         middle, low, high = spread(values)
@@ -104,14 +113,17 @@ def measure_example(report, server, what, name, goal_ms, event, runs):
                  f"; template {template / 1000:.1f} ms; a thaw {thaw:.1f} ms")
 
 
+def measure_petstore(report, server, name, arguments, goal, runs):
+    server.deploy("spring-petstore", *arguments, name)
+    measure_example(report, server, "spring-" + name.replace("-", ", "), name, goal, STORE_EVENT, runs)
+
+
 def measure_first(report, options):
     with serving(options.folder) as server:
         publish_pets(server)
         measure_example(report, server, "python-pets", "pets", 10, PETS_EVENT, options.runs)
-        for name, arguments, goal in (("petstore", [], 50), ("petstore-primed", ["--prime"], None)):
-            server.deploy("spring-petstore", *arguments, name)
-            measure_example(report, server, "spring-" + name.replace("-", ", "), name, goal, STORE_EVENT,
-                            min(options.runs, 10))
+        for name, arguments, goal in (("petstore", [], 50), ("petstore-primed", ["--prime"], 50)):
+            report.attempt(name, measure_petstore, server, name, arguments, goal, min(options.runs, 10))
 
 
 # ---- big ----
@@ -417,7 +429,8 @@ def main():
     if "zipf" in chosen.only and "versions" not in chosen.only:
         chosen.only.append("versions")
     harness.become_subreaper()
-    report, failed, began = Report(), [], time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
+    report, began = Report(), time.monotonic()
     base = os.environ.get("THAW_BENCH_DIR", "/var/tmp")  # /tmp is memory on many machines
     for name, measure in PARTS.items():
         if name not in chosen.only or measure is None:
@@ -426,16 +439,12 @@ def main():
         with tempfile.TemporaryDirectory(prefix="thaw-bench-", dir=base) as folder:
             os.chmod(folder, 0o755)
             chosen.folder = folder
-            try:
-                measure(report, chosen)
-            except (Exception,) as error:  # pylint: disable=broad-except
-                report.row(name, "-", f"could not be measured: {error}", False)
-                failed.append(name)
+            report.attempt(name, measure, chosen)
     report.print()
     print(f"\nMeasured in {time.monotonic() - began:.0f} s.")
     if chosen.json:
         pathlib.Path(chosen.json).write_text(json.dumps({"rows": report.rows, "samples": report.samples}, indent=1) + "\n")
-    return 1 if failed else 0
+    return 1 if report.failed else 0
 
 
 if __name__ == "__main__":
