@@ -266,6 +266,7 @@ def test_killed_in_the_middle_of_a_publish(on_origin, s3_server, point, tmp_path
     client.publish_version(FunctionName="f")
     daemon.process.wait(harness.PATIENCE_S)
     daemon.process = None
+    daemon.check_nothing_left()  # the front lives a moment longer, and holds the port
     daemon.environment = KEYS
     daemon.start()
     # It froze the second version anew, and nothing is left of the first try.
