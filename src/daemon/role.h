@@ -61,10 +61,6 @@ MUST_CHECK int role_open_data(const char *path, uid_t uid, gid_t gid, int *lock_
 /* Ask the kernel for quick moves between cgroups; the wish lasts while the returned descriptor is open. -1
  * (said in the log) where it cannot be asked. */
 int role_favor_cgroup_moves(void);
-/* Ask the scheduler (Linux 6.12 and newer) for short slices: both roles run for microseconds at a time, and
- * when they are woken they should not wait for the end of a function's slice of milliseconds. Children do not
- * inherit it. */
-void role_favor_wakeups(void);
 /* A process that cleans up behind a warden that was killed. */
 MUST_CHECK int role_start_undertaker(pid_t *pid, struct error *err);
 void role_end_undertaker(pid_t pid); /* 0 is fine */

@@ -1,6 +1,7 @@
 /* The front's side of the start: take the descriptors, drop all rights, serve. */
 #include "base/fd.h"
 #include "base/lasting_clock.h"
+#include "base/wakeups.h"
 #include "daemon/front.h"
 #include "daemon/role.h"
 
@@ -49,6 +50,6 @@ int role_run_front(const struct role_options *options)
         .fixed_layout = !options->random_layout,
         .log_level = options->log_level,
     };
-    role_favor_wakeups();
+    wakeups_favor();
     return front_run(&front);
 }

@@ -1,6 +1,7 @@
 /* The warden's side of the start: everything that needs root is opened here, then the front is started. */
 #include "base/bytes.h"
 #include "base/fd.h"
+#include "base/wakeups.h"
 #include "daemon/role.h"
 #include "daemon/warden.h"
 #include "origin/courier.h"
@@ -210,7 +211,7 @@ static int run_service(struct service *s, const struct role_options *o, char **a
     /* Only the front has them now: its end must close when it dies. */
     fd_close(&s->front_end);
     fd_close(&s->listen_fd);
-    role_favor_wakeups();
+    wakeups_favor();
     int result = warden_run(&w, err);
     fd_close(&w.front_pidfd);
     return result;

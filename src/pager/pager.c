@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/wakeups.h"
 
 #include <errno.h>
 #include <linux/sched.h>
@@ -162,6 +163,7 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
         .chunk_states = xcalloc(o->source->chunk_count + 1, 1),
         .chunk_fetches = xcalloc(o->source->chunk_count + 1, 1)};
     prctl(PR_SET_NAME, "thaw-pager");
+    wakeups_favor();
     if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);
         linger();

@@ -2,7 +2,8 @@
  *
  *   a fault:  no page of the stream is missing there --> zeros
  *             its chunk is here --> all of it that is missing goes into the faulting space, and into the template
- *             (the first clone, while its working set is recorded: only the page, so that each one that it touches is seen)
+ *             (the first clone, while its working set is recorded: only the page, so that each one that it touches is seen;
+ *             of one that touches many, a small neighbourhood, as a fault costs more than a few pages too many)
  *             its chunk is not  --> it is asked for; the fault waits */
 #include "pager/private.h"
 
@@ -31,6 +32,8 @@
 #define CHANGING_PAUSE_US 100
 #define DRIFT_PAGES 32 /* more misses than this and a share of the hot set: it is recorded anew */
 #define DRIFT_SHARE 8
+#define RECORD_ALONE_MAX 1024 /* faults that are recorded page by page; then by four pages, then by sixteen */
+#define RECORD_BY_FOUR_MAX 3072
 
 static int tell(struct pager *p, enum pager_word_kind kind, int fd, struct error *err)
 {
@@ -212,13 +215,13 @@ static int settle(
 /* ---- faults ---- */
 
 /* Neighbours, and the template, which has no fault to settle. */
-static int install_aside(struct pager *p, struct space *s, size_t i, const uint8_t *data, struct error *err)
+static int install_aside(
+    struct space *s, const struct pager_chunk *part, const uint8_t *data, struct error *err)
 {
-    struct pager_chunk chunk = p->source->chunk(p->source->context, i);
     uint64_t pages = 0;
-    if (s == NULL || s->gone || !space_misses(s, chunk.offset, chunk.bytes))
+    if (s == NULL || s->gone || !space_misses(s, part->offset, part->bytes))
         return 0;
-    enum uffd_result result = space_install(s, chunk.offset, data, chunk.bytes, &pages);
+    enum uffd_result result = space_install(s, part->offset, data, part->bytes, &pages);
     if (result == UFFD_FAILED)
         return error_system(err, "cannot fill in memory of %s", s->is_template ? "the template" : "a clone");
     if (result == UFFD_GONE)
@@ -234,18 +237,35 @@ static void note_touch(struct pager *p, const struct space *s, uint64_t page)
     bit_set(p->touched, page);
 }
 
+/* A part of chunk `i`: the neighbourhood of a page, as large as what is recorded has become. It counts as touched. */
+static void touch_neighbours(const struct pager *p, uint64_t page, size_t i, struct pager_chunk *part)
+{
+    const struct pager_chunk chunk = p->source->chunk(p->source->context, i);
+    uint64_t many = p->figures.missed_pages < RECORD_ALONE_MAX     ? 1
+                    : p->figures.missed_pages < RECORD_BY_FOUR_MAX ? 4
+                                                                   : 16;
+    uint64_t start = page / many * many * LAYOUT_PAGE, end = start + many * LAYOUT_PAGE;
+    start = start > chunk.offset ? start : chunk.offset;
+    end = end < chunk.offset + chunk.bytes ? end : chunk.offset + chunk.bytes;
+    *part = (struct pager_chunk){start, (uint32_t)(end - start)};
+    for (uint64_t at = start / LAYOUT_PAGE; at * LAYOUT_PAGE < end; at++)
+        bit_set(p->touched, at);
+}
+
 static int serve_page(struct pager *p, struct space *s, uint64_t address, uint64_t page, size_t i,
     const uint8_t *data, struct error *err)
 {
-    struct pager_chunk chunk = p->source->chunk(p->source->context, i);
+    const struct pager_chunk chunk = p->source->chunk(p->source->context, i);
+    struct pager_chunk part = chunk;
     uint64_t offset = page * LAYOUT_PAGE, pages = 0;
-    bool alone = s->first && p->records && !p->served;
     enum uffd_result result = space_install(s, offset, data + (offset - chunk.offset), LAYOUT_PAGE, &pages);
     if (settle(p, s, address, result, err) < 0)
         return -1;
-    if (result == UFFD_DONE && !alone && install_aside(p, s, i, data, err) < 0)
+    if (s->first && p->records && !p->served)
+        touch_neighbours(p, page, i, &part);
+    if (result == UFFD_DONE && install_aside(s, &part, data + (part.offset - chunk.offset), err) < 0)
         return -1;
-    return install_aside(p, p->template, i, data, err);
+    return install_aside(p->template, &chunk, data, err);
 }
 
 static int wait_for_chunk(struct pager *p, struct space *s, uint64_t page, size_t i, struct error *err)
@@ -305,7 +325,8 @@ static int chunk_came(struct pager *p, size_t i, struct error *err)
             serve_page(p, fault.space, address, fault.page, i, data, err) < 0)
             return -1;
     }
-    return install_aside(p, p->template, i, data, err);
+    const struct pager_chunk chunk = p->source->chunk(p->source->context, i);
+    return install_aside(p->template, &chunk, data, err);
 }
 
 static int serve_space(struct pager *p, struct space *s, struct error *err)
@@ -387,7 +408,7 @@ static int stream_step(struct pager *p, struct error *err)
             continue;
         const uint8_t *data;
         int result = chunk_get(p, i, false, &data, err);
-        return result > 0 ? install_aside(p, p->template, i, data, err) : result;
+        return result > 0 ? install_aside(p->template, &chunk, data, err) : result;
     }
     return 0; /* the rest is on its way */
 }
