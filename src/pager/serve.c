@@ -32,8 +32,8 @@
 #define CHANGING_PAUSE_US 100
 #define DRIFT_PAGES 32 /* more misses than this and a share of the hot set: it is recorded anew */
 #define DRIFT_SHARE 8
-#define RECORD_ALONE_MAX 1024 /* faults that are recorded page by page; then by four pages, then by sixteen */
-#define RECORD_BY_FOUR_MAX 3072
+#define RECORD_ALONE_MAX 4096 /* faults that are recorded page by page; then by four pages, then by sixteen */
+#define RECORD_BY_FOUR_MAX 16384
 
 static int tell(struct pager *p, enum pager_word_kind kind, int fd, struct error *err)
 {
