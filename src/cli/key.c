@@ -1,5 +1,5 @@
 /* thaw key: the master key that the snapshots' keys are wrapped with. */
-#include "cli/client.h"
+#include "cli/report.h"
 #include "cli/table.h"
 
 #include <getopt.h>
@@ -8,98 +8,34 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEY_LINE_BYTES_MAX 65536
-
-/* Lines of JSON as they come. */
-struct answer {
-    struct buffer line;
-    json_t *totals;
-    char *error;
-    bool shows_progress;
-};
-
-static void answer_free(struct answer *answer)
-{
-    buffer_free(&answer->line);
-    json_decref(answer->totals);
-    free(answer->error);
-}
-#define CLEANUP_ANSWER __attribute__((cleanup(answer_free)))
-
 static long long number_of(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
 }
 
-static const char *text_of(const json_t *object, const char *key)
+static void show_progress(void *context, json_t *line)
 {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
-static void take_line(struct answer *answer, const char *text, size_t len)
-{
-    json_t *line = json_loadb(text, len, 0, NULL);
+    const bool *shows_progress = context;
     const json_t *progress = json_object_get(line, "progress");
-    if (progress && answer->shows_progress) {
-        fprintf(stderr, "\r\033[K%lld of %lld keys are wrapped anew", number_of(progress, "done"),
-            number_of(progress, "total"));
-        fflush(stderr);
-    }
-    if (json_object_get(line, "totals")) {
-        json_decref(answer->totals);
-        answer->totals = json_incref(json_object_get(line, "totals"));
-    }
-    if (json_object_get(line, "error")) {
-        free(answer->error);
-        answer->error = xstrdup(text_of(line, "error"));
-    }
-    json_decref(line);
+    if (progress == NULL || !*shows_progress)
+        return;
+    fprintf(stderr, "\r\033[K%lld of %lld keys are wrapped anew", number_of(progress, "done"),
+        number_of(progress, "total"));
+    fflush(stderr);
 }
 
-static int take_piece(void *context, const void *data, size_t len)
+static void clear_progress(void *context)
 {
-    struct answer *answer = context;
-    buffer_append(&answer->line, data, len);
-    const char *newline;
-    size_t done = 0;
-    while ((newline = memchr(answer->line.data + done, '\n', answer->line.len - done)) != NULL) {
-        size_t end = (size_t)(newline - (const char *)answer->line.data);
-        take_line(answer, (const char *)answer->line.data + done, end - done);
-        done = end + 1;
-    }
-    memmove(answer->line.data, answer->line.data + done, answer->line.len - done);
-    answer->line.len -= done;
-    return answer->line.len > KEY_LINE_BYTES_MAX ? -1 : 0;
-}
-
-static int ask(
-    const struct cli_options *options, const char *method, struct answer *answer, struct error *err)
-{
-    CLEANUP_CLIENT struct client *client = client_new(options, err);
-    if (!client)
-        return -1;
-    CLEANUP_REPLY struct client_reply reply = {0};
-    struct client_request request = {
-        .method = method, .path = "/thaw/v1/store/key", .stream = take_piece, .context = answer};
-    if (client_send(client, &request, &reply, err) < 0)
-        return -1;
-    if (answer->shows_progress)
+    const bool *shows_progress = context;
+    if (*shows_progress)
         fputs("\r\033[K", stderr);
-    if (reply.status != 200)
-        return client_refused(&reply, err);
-    if (answer->error)
-        return error_set(err, ERROR_INTERNAL, "%s", answer->error);
-    if (!answer->totals)
-        return error_set(err, ERROR_INTERNAL, "the server's answer ended too early");
-    return 0;
 }
 
 static void print_totals(const json_t *totals, bool rotated)
 {
     CLEANUP_TABLE struct table *table = table_new("SOURCE|KEY|STATE|>KEYS|>WRAPPED ANEW|>DAMAGED");
-    table_add(table, "%s", text_of(totals, "source"));
-    table_add(table, "%.8s", text_of(totals, "key_id"));
+    table_add(table, "%s", report_text(totals, "source"));
+    table_add(table, "%.8s", report_text(totals, "key_id"));
     table_add(table, "%s",
         json_is_true(json_object_get(totals, "rotating")) ? "being rotated"
         : rotated                                         ? "rotated"
@@ -112,16 +48,17 @@ static void print_totals(const json_t *totals, bool rotated)
 
 static int run_verb(const struct cli_options *options, bool rotate, bool json, struct error *err)
 {
-    CLEANUP_ANSWER struct answer answer = {.shows_progress = rotate && !json && isatty(STDERR_FILENO)};
-    if (ask(options, rotate ? "POST" : "GET", &answer, err) < 0)
-        return -1;
-    if (!json) {
-        print_totals(answer.totals, rotate);
-        return 0;
+    bool shows_progress = rotate && !json && isatty(STDERR_FILENO);
+    struct report report = {.line = show_progress, .ended = clear_progress, .context = &shows_progress};
+    int result = report_ask(options, rotate ? "POST" : "GET", "/thaw/v1/store/key", &report, err);
+    if (result == 0 && json) {
+        json_dumpf(report.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        putchar('\n');
+    } else if (result == 0) {
+        print_totals(report.totals, rotate);
     }
-    json_dumpf(answer.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    putchar('\n');
-    return 0;
+    json_decref(report.totals);
+    return result;
 }
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)

@@ -1,5 +1,5 @@
 /* thaw store: what the snapshots take on disk, whether they are as they were written, and what nobody needs. */
-#include "cli/client.h"
+#include "cli/report.h"
 #include "cli/table.h"
 
 #include <getopt.h>
@@ -8,25 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STORE_LINE_BYTES_MAX (1u << 20)
 #define BAR_COLUMNS 40
 
-/* Lines of JSON as they come; what is to be shown at the end is kept. */
+/* What is to be shown at the end is kept. */
 struct answer {
-    struct buffer line;
+    struct report report;
     json_t *snapshots, *damaged; /* arrays */
-    json_t *totals;
-    char *error;
-    bool shows_progress, too_long;
+    bool shows_progress;
 };
 
 static void answer_free(struct answer *answer)
 {
-    buffer_free(&answer->line);
     json_decref(answer->snapshots);
     json_decref(answer->damaged);
-    json_decref(answer->totals);
-    free(answer->error);
+    json_decref(answer->report.totals);
 }
 #define CLEANUP_ANSWER __attribute__((cleanup(answer_free)))
 
@@ -35,14 +30,9 @@ static double number_of(const json_t *object, const char *key)
     return json_number_value(json_object_get(object, key));
 }
 
-static const char *text_of(const json_t *object, const char *key)
+static void clear_progress(void *context)
 {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "";
-}
-
-static void clear_progress(const struct answer *answer)
-{
+    const struct answer *answer = context;
     if (answer->shows_progress)
         fputs("\r\033[K", stderr);
 }
@@ -62,76 +52,41 @@ static void show_progress(const struct answer *answer, const json_t *progress)
     fflush(stderr);
 }
 
-static void tell_damage(const struct answer *answer, const json_t *line)
+static void tell_damage(struct answer *answer, const json_t *line)
 {
     const json_t *damaged = json_object_get(line, "damaged");
     clear_progress(answer);
     fprintf(stderr, "damaged: ");
-    if (*text_of(line, "function"))
-        fprintf(stderr, "%s:%s, ", text_of(line, "function"), text_of(line, "version"));
-    if (*text_of(damaged, "snapshot"))
-        fprintf(stderr, "snapshot %s, ", text_of(damaged, "snapshot"));
-    fprintf(stderr, "%s: %s%s\n", text_of(damaged, "file"), text_of(damaged, "reason"),
+    if (*report_text(line, "function"))
+        fprintf(stderr, "%s:%s, ", report_text(line, "function"), report_text(line, "version"));
+    if (*report_text(damaged, "snapshot"))
+        fprintf(stderr, "snapshot %s, ", report_text(damaged, "snapshot"));
+    fprintf(stderr, "%s: %s%s\n", report_text(damaged, "file"), report_text(damaged, "reason"),
         json_is_true(json_object_get(damaged, "repaired")) ? " (fetched anew from the origin)" : "");
 }
 
-static void take_line(struct answer *answer, const char *text, size_t len)
+static void take_line(void *context, json_t *line)
 {
-    json_t *line = json_loadb(text, len, 0, NULL);
+    struct answer *answer = context;
     if (json_object_get(line, "progress")) {
         show_progress(answer, json_object_get(line, "progress"));
     } else if (json_object_get(line, "damaged")) {
         tell_damage(answer, line);
         json_array_append(answer->damaged, line);
-    } else if (json_object_get(line, "totals")) {
-        json_decref(answer->totals);
-        answer->totals = json_incref(json_object_get(line, "totals"));
-    } else if (json_object_get(line, "error")) {
-        free(answer->error);
-        answer->error = xstrdup(text_of(line, "error"));
     } else if (json_object_get(line, "snapshot")) {
         json_array_append(answer->snapshots, line);
     }
-    json_decref(line);
-}
-
-static int take_piece(void *context, const void *data, size_t len)
-{
-    struct answer *answer = context;
-    buffer_append(&answer->line, data, len);
-    const char *newline;
-    size_t done = 0;
-    while ((newline = memchr(answer->line.data + done, '\n', answer->line.len - done)) != NULL) {
-        size_t end = (size_t)(newline - (const char *)answer->line.data);
-        take_line(answer, (const char *)answer->line.data + done, end - done);
-        done = end + 1;
-    }
-    memmove(answer->line.data, answer->line.data + done, answer->line.len - done);
-    answer->line.len -= done;
-    answer->too_long = answer->line.len > STORE_LINE_BYTES_MAX;
-    return answer->too_long ? -1 : 0;
 }
 
 static int ask(const struct cli_options *options, const char *method, const char *path, struct answer *answer,
     struct error *err)
 {
-    CLEANUP_CLIENT struct client *client = client_new(options, err);
-    if (!client)
-        return -1;
     answer->snapshots = json_array();
     answer->damaged = json_array();
-    CLEANUP_REPLY struct client_reply reply = {0};
-    struct client_request request = {.method = method, .path = path, .stream = take_piece, .context = answer};
-    if (client_send(client, &request, &reply, err) < 0)
-        return -1;
-    if (reply.status != 200)
-        return client_refused(&reply, err);
-    clear_progress(answer);
-    if (answer->error)
-        return error_set(err, ERROR_INTERNAL, "%s", answer->error);
-    if (!answer->totals)
-        return error_set(err, ERROR_INTERNAL, "the server's answer ended too early");
-    return 0;
+    answer->report.line = take_line;
+    answer->report.ended = clear_progress;
+    answer->report.context = answer;
+    return report_ask(options, method, path, &answer->report, err);
 }
 
 /* ---- stats ---- */
@@ -145,11 +100,11 @@ static void add_size(struct table *table, const json_t *object, const char *key)
 static int compare_snapshots(const void *a, const void *b)
 {
     const json_t *left = *(json_t *const *)a, *right = *(json_t *const *)b;
-    int order = strcmp(text_of(left, "function"), text_of(right, "function"));
+    int order = strcmp(report_text(left, "function"), report_text(right, "function"));
     if (order != 0)
         return order;
-    long left_number = strtol(text_of(left, "version"), NULL, 10),
-         right_number = strtol(text_of(right, "version"), NULL, 10);
+    long left_number = strtol(report_text(left, "version"), NULL, 10),
+         right_number = strtol(report_text(right, "version"), NULL, 10);
     return left_number < right_number ? -1 : left_number > right_number;
 }
 
@@ -187,9 +142,9 @@ static void print_snapshots(const json_t *snapshots)
     CLEANUP_FREE json_t **items = sorted_items(snapshots);
     struct function_sum sum = {0};
     for (size_t i = 0; items[i] != NULL; i++) {
-        const char *name = text_of(items[i], "function");
-        table_add(table, "%s", *name ? name : text_of(items[i], "snapshot"));
-        table_add(table, "%s", *name ? text_of(items[i], "version") : "-");
+        const char *name = report_text(items[i], "function");
+        table_add(table, "%s", *name ? name : report_text(items[i], "snapshot"));
+        table_add(table, "%s", *name ? report_text(items[i], "version") : "-");
         add_size(table, items[i], "logical_bytes");
         table_add(table, "%.0f", number_of(items[i], "chunks"));
         add_size(table, items[i], "own_bytes");
@@ -198,7 +153,7 @@ static void print_snapshots(const json_t *snapshots)
         sum.versions++;
         sum.logical += number_of(items[i], "logical_bytes");
         sum.own += number_of(items[i], "own_bytes") + number_of(items[i], "file_bytes");
-        if (items[i + 1] != NULL && strcmp(text_of(items[i + 1], "function"), name) == 0)
+        if (items[i + 1] != NULL && strcmp(report_text(items[i + 1], "function"), name) == 0)
             continue;
         if (sum.versions > 1 && *name)
             add_sum(table, name, &sum);
@@ -246,7 +201,7 @@ static int stats(const struct cli_options *options, bool json, struct error *err
     if (ask(options, "GET", "/thaw/v1/store/stats", &answer, err) < 0)
         return -1;
     if (json) {
-        json_t *all = json_pack("{s:O, s:O}", "snapshots", answer.snapshots, "totals", answer.totals);
+        json_t *all = json_pack("{s:O, s:O}", "snapshots", answer.snapshots, "totals", answer.report.totals);
         json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         putchar('\n');
         json_decref(all);
@@ -254,7 +209,7 @@ static int stats(const struct cli_options *options, bool json, struct error *err
     }
     if (json_array_size(answer.snapshots) > 0)
         print_snapshots(answer.snapshots);
-    print_totals(answer.totals);
+    print_totals(answer.report.totals);
     return 0;
 }
 
@@ -273,16 +228,17 @@ static enum cli_exit verify(const struct cli_options *options, bool json, bool r
     json_array_foreach (answer.damaged, i, line) {
         bool repaired = json_is_true(json_object_get(json_object_get(line, "damaged"), "repaired"));
         mended += repaired;
-        made_anew += repair && !repaired && *text_of(line, "function");
+        made_anew += repair && !repaired && *report_text(line, "function");
     }
     if (json) {
-        json_t *all = json_pack("{s:O, s:O}", "damaged", answer.damaged, "totals", answer.totals);
+        json_t *all = json_pack("{s:O, s:O}", "damaged", answer.damaged, "totals", answer.report.totals);
         json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         putchar('\n');
         json_decref(all);
     } else {
-        printf("verified %.0f snapshots, %.0f chunks, %s: ", number_of(answer.totals, "snapshots"),
-            number_of(answer.totals, "chunks"), size_text(size, number_of(answer.totals, "bytes")));
+        printf("verified %.0f snapshots, %.0f chunks, %s: ", number_of(answer.report.totals, "snapshots"),
+            number_of(answer.report.totals, "chunks"),
+            size_text(size, number_of(answer.report.totals, "bytes")));
         if (damaged == 0)
             puts("all is as it was written");
         else if (repair)
@@ -302,18 +258,19 @@ static int gc(const struct cli_options *options, bool json, struct error *err)
     if (ask(options, "POST", "/thaw/v1/store/gc", &answer, err) < 0)
         return -1;
     if (json) {
-        json_dumpf(answer.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        json_dumpf(answer.report.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         putchar('\n');
         return 0;
     }
     printf("removed %.0f chunks, %s; kept %.0f that snapshots need",
-        number_of(answer.totals, "removed_chunks"),
-        size_text(size, number_of(answer.totals, "removed_bytes")), number_of(answer.totals, "kept_chunks"));
-    if (number_of(answer.totals, "young_chunks") > 0)
-        printf(" and %.0f of publishes that run", number_of(answer.totals, "young_chunks"));
-    if (number_of(answer.totals, "evicted_chunks") > 0)
-        printf("; evicted %.0f that the origin has, %s", number_of(answer.totals, "evicted_chunks"),
-            size_text(size, number_of(answer.totals, "evicted_bytes")));
+        number_of(answer.report.totals, "removed_chunks"),
+        size_text(size, number_of(answer.report.totals, "removed_bytes")),
+        number_of(answer.report.totals, "kept_chunks"));
+    if (number_of(answer.report.totals, "young_chunks") > 0)
+        printf(" and %.0f of publishes that run", number_of(answer.report.totals, "young_chunks"));
+    if (number_of(answer.report.totals, "evicted_chunks") > 0)
+        printf("; evicted %.0f that the origin has, %s", number_of(answer.report.totals, "evicted_chunks"),
+            size_text(size, number_of(answer.report.totals, "evicted_bytes")));
     putchar('\n');
     return 0;
 }
