@@ -272,6 +272,14 @@ static int gc(const struct cli_options *options, bool json, struct error *err)
         printf("; evicted %.0f that the origin has, %s", number_of(answer.report.totals, "evicted_chunks"),
             size_text(size, number_of(answer.report.totals, "evicted_bytes")));
     putchar('\n');
+    if (json_object_get(answer.report.totals, "origin_kept_chunks") != NULL)
+        printf("in the origin: removed %.0f chunks, %s; kept %.0f that %.0f snapshots need "
+               "and %.0f that are too young\n",
+            number_of(answer.report.totals, "origin_removed_chunks"),
+            size_text(size, number_of(answer.report.totals, "origin_removed_bytes")),
+            number_of(answer.report.totals, "origin_kept_chunks"),
+            number_of(answer.report.totals, "origin_snapshots"),
+            number_of(answer.report.totals, "origin_young_chunks"));
     return 0;
 }
 

@@ -116,20 +116,47 @@ static int run_verify(struct store_job *job, struct error *err)
     return 0;
 }
 
+/* Tests cannot wait for a day. */
+static uint64_t origin_grace_s(void)
+{
+    const char *text = getenv("THAWD_ORIGIN_GRACE_S");
+    char *end = NULL;
+    uint64_t seconds = text != NULL ? strtoull(text, &end, 10) : 0;
+    return end != NULL && end != text && *end == '\0' ? seconds : ORIGIN_GRACE_S;
+}
+
+static void add_origin_totals(json_t *totals, const struct store_origin_collected *o)
+{
+    json_object_set_new(totals, "origin_removed_chunks", json_integer((json_int_t)o->removed_chunks));
+    json_object_set_new(totals, "origin_removed_bytes", json_integer((json_int_t)o->removed_bytes));
+    json_object_set_new(totals, "origin_kept_chunks", json_integer((json_int_t)o->kept_chunks));
+    json_object_set_new(totals, "origin_young_chunks", json_integer((json_int_t)o->young_chunks));
+    json_object_set_new(totals, "origin_snapshots", json_integer((json_int_t)o->snapshots));
+}
+
 static int run_gc(struct store_job *job, struct error *err)
 {
     struct store_collected c;
+    struct store_origin_collected o = {0};
+    struct store *store = job->warden->options->store;
     signal(SIGPIPE, SIG_IGN); /* it goes on when nobody listens any more */
-    if (store_collect(job->warden->options->store, &c, err) < 0)
+    if (store_collect(store, &c, err) < 0)
         return -1;
     struct store_evicted e = {0};
     uint64_t budget = job->warden->options->store_budget;
-    if (budget > 0 && store_evict(job->warden->options->store, budget, &e, err) < 0)
+    if (budget > 0 && store_evict(store, budget, &e, err) < 0)
         return -1;
-    say(job, json_pack("{s:{s:I, s:I, s:I, s:I, s:I, s:I}}", "totals", "removed_chunks",
-                 (json_int_t)c.removed_chunks, "removed_bytes", (json_int_t)c.removed_bytes, "kept_chunks",
-                 (json_int_t)c.kept_chunks, "young_chunks", (json_int_t)c.young_chunks, "evicted_chunks",
-                 (json_int_t)e.chunks, "evicted_bytes", (json_int_t)e.bytes));
+    bool has_origin =
+        store_origin_control(store) >= 0 && (job->lines_fd >= 0 || store_collect_origin_is_due(store));
+    if (has_origin && store_collect_origin(store, origin_grace_s(), &o, err) < 0)
+        return -1;
+    json_t *totals = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "removed_chunks",
+        (json_int_t)c.removed_chunks, "removed_bytes", (json_int_t)c.removed_bytes, "kept_chunks",
+        (json_int_t)c.kept_chunks, "young_chunks", (json_int_t)c.young_chunks, "evicted_chunks",
+        (json_int_t)e.chunks, "evicted_bytes", (json_int_t)e.bytes);
+    if (has_origin)
+        add_origin_totals(totals, &o);
+    say(job, json_pack("{s:o}", "totals", totals));
     return 0;
 }
 

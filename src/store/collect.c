@@ -105,7 +105,7 @@ int collect_cutoff(struct store *store, int64_t *cutoff_ns, struct error *err)
 
 /* ---- marking ---- */
 
-static int check_readable(const struct ledger *ledger, struct error *err)
+int collect_check_readable(const struct ledger *ledger, struct error *err)
 {
     for (size_t i = 0; i < ledger->snapshot_count; i++) {
         const struct ledger_snapshot *snapshot = &ledger->snapshots[i];
@@ -222,7 +222,7 @@ static int collect(struct store *store, struct store_collected *collected, struc
     if (collect_cutoff(store, &sweep.cutoff_ns, err) < 0)
         return -1;
     fault_point("gc.begun");
-    if (ledger_note_snapshots(&ledger, store, err) < 0 || check_readable(&ledger, err) < 0)
+    if (ledger_note_snapshots(&ledger, store, err) < 0 || collect_check_readable(&ledger, err) < 0)
         return -1;
     fault_point("gc.marked");
     for (sweep.shard = 0; sweep.shard < SHARDS; sweep.shard++)

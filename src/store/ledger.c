@@ -69,6 +69,30 @@ struct ledger_chunk *ledger_find(struct ledger *ledger, const uint8_t name[CHUNK
     return &ledger->chunks[index];
 }
 
+bool ledger_is_named(const struct ledger *ledger, const uint8_t name[CHUNK_NAME_BYTES])
+{
+    if (ledger->slot_count == 0)
+        return false;
+    size_t slot = first_slot(ledger, name);
+    for (; ledger->slots[slot] != 0; slot = (slot + 1) & (ledger->slot_count - 1)) {
+        const struct ledger_chunk *chunk = &ledger->chunks[ledger->slots[slot] - 1];
+        if (memcmp(chunk->name, name, CHUNK_NAME_BYTES) == 0)
+            return chunk->plain_bytes != 0;
+    }
+    return false;
+}
+
+int ledger_note_chunks_of(struct ledger *ledger, struct store_reader *reader, struct error *err)
+{
+    for (size_t i = 0; i < store_reader_chunk_count(reader); i++) {
+        uint8_t name[CHUNK_NAME_BYTES];
+        if (!ledger_parse_name(store_reader_chunk_name(reader, i), name))
+            return error_set(err, ERROR_INTERNAL, "a recipe has a chunk with an odd name");
+        ledger_find(ledger, name)->plain_bytes = store_reader_chunk(reader, i).bytes;
+    }
+    return 0;
+}
+
 bool ledger_parse_name(const char *path, uint8_t name[CHUNK_NAME_BYTES])
 {
     char hex[2 * CHUNK_NAME_BYTES + 1];

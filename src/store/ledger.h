@@ -38,6 +38,10 @@ struct ledger {
 
 /* The chunk, added when it is new. Valid until another one is added. */
 struct ledger_chunk *ledger_find(struct ledger *ledger, const uint8_t name[CHUNK_NAME_BYTES]);
+/* Some snapshot refers to it. */
+bool ledger_is_named(const struct ledger *ledger, const uint8_t name[CHUNK_NAME_BYTES]);
+/* Notes that a snapshot which is not in the local folder refers to its chunks. */
+MUST_CHECK int ledger_note_chunks_of(struct ledger *ledger, struct store_reader *reader, struct error *err);
 /* Notes every snapshot and what it refers to, also those that cannot be read. One that is deleted meanwhile is left
  * out. */
 MUST_CHECK int ledger_note_snapshots(struct ledger *ledger, struct store *store, struct error *err);

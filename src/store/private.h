@@ -42,6 +42,9 @@ struct store_reader {
 
 /* ERROR_INVALID unless `id` is STORE_ID_HEX lower-case hex digits. */
 MUST_CHECK int store_parse_id(const char *id, uint8_t raw[SEAL_ID_BYTES], struct error *err);
+/* A snapshot whose files are elsewhere, for its recipe only: no chunk can be read. The descriptors stay the caller's. */
+MUST_CHECK struct store_reader *store_reader_open_files(
+    struct store *store, const char *id, int key_fd, int manifest_fd, struct error *err);
 /* folder.c */
 
 MUST_CHECK int folder_open(int parent_fd, const char *name, mode_t mode, int *fd, struct error *err);

@@ -28,10 +28,13 @@ static int read_whole(struct sealed_reader *f, struct buffer *out, struct error 
     }
 }
 
-static int read_manifest(struct store_reader *r, struct buffer *out, struct error *err)
+/* From the snapshot's folder, or from the file `fd` where that is not negative. */
+static int read_manifest(struct store_reader *r, int fd, struct buffer *out, struct error *err)
 {
     struct sealed_reader f = {.fd = -1};
-    int result = sealed_reader_open(&f, r->dir_fd, "manifest", r->data_key, r->raw_id, SEAL_MANIFEST, err);
+    int result =
+        fd < 0 ? sealed_reader_open(&f, r->dir_fd, "manifest", r->data_key, r->raw_id, SEAL_MANIFEST, err)
+               : sealed_reader_open_fd(&f, fd, r->data_key, r->raw_id, SEAL_MANIFEST, err);
     if (result == 0)
         result = read_whole(&f, out, err);
     sealed_reader_close(&f);
@@ -52,10 +55,10 @@ static int decode_manifest(
     return 0;
 }
 
-static int load_manifest(struct store_reader *r, struct buffer *manifest, struct error *err)
+static int load_manifest(struct store_reader *r, int fd, struct buffer *manifest, struct error *err)
 {
     CLEANUP_BUFFER struct buffer plain = {0};
-    int result = read_manifest(r, &plain, err);
+    int result = read_manifest(r, fd, &plain, err);
     if (result == 0)
         result = decode_manifest(r, &plain, manifest, err);
     if (plain.data != NULL)
@@ -84,7 +87,7 @@ static int reader_open(struct store_reader *r, struct buffer *manifest, struct e
         return error_system(err, "cannot open snapshot %s", r->id);
     if (keyring_read_file(s->keyring, r->dir_fd, "key", KEYRING_SNAPSHOT, r->id, r->data_key, err) < 0)
         return name_file(r, "key", err);
-    if (load_manifest(r, manifest, err) < 0)
+    if (load_manifest(r, -1, manifest, err) < 0)
         return name_file(r, "manifest", err);
     return 0;
 }
@@ -108,6 +111,34 @@ struct store_reader *store_reader_open(
         /* Somebody may have deleted it under our hands. */
         if (faccessat(store->snapshots_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
             error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+    }
+    store_reader_close(r);
+    return NULL;
+}
+
+static int open_files(struct store_reader *r, int key_fd, int manifest_fd, struct error *err)
+{
+    uint8_t wrapped[KEYRING_FILE_BYTES + 1];
+    ssize_t len = pread(key_fd, wrapped, sizeof wrapped, 0);
+    if (len < 0)
+        return error_system(err, "cannot read the key of snapshot %s", r->id);
+    if (keyring_unwrap(
+            r->store->keyring, KEYRING_SNAPSHOT, r->id, wrapped, (size_t)len, r->data_key, NULL, err) < 0)
+        return name_file(r, "key", err);
+    if (load_manifest(r, manifest_fd, NULL, err) < 0)
+        return name_file(r, "manifest", err);
+    return 0;
+}
+
+struct store_reader *store_reader_open_files(
+    struct store *store, const char *id, int key_fd, int manifest_fd, struct error *err)
+{
+    struct store_reader *r = xcalloc(1, sizeof *r);
+    *r = (struct store_reader){.store = store, .dir_fd = -1, .store_fd = -1};
+    if (store_parse_id(id, r->raw_id, err) == 0) {
+        memcpy(r->id, id, sizeof r->id);
+        if (open_files(r, key_fd, manifest_fd, err) == 0)
+            return r;
     }
     store_reader_close(r);
     return NULL;

@@ -1,5 +1,6 @@
 /* A publish, a deletion, and a trust domain's salt, as the origin sees them. */
 #include "store/remote.h"
+#include "store/burst.h"
 #include "store/keyring_private.h"
 
 #include "base/fault.h"
@@ -48,6 +49,7 @@ struct sending {
     char name[STORE_CHUNK_NAME_BYTES];
     int fd;
     uint64_t bytes;
+    size_t chunk; /* its index in the recipe */
     bool is_storing;
 };
 
@@ -55,6 +57,8 @@ struct push {
     struct store *store;
     struct origin *origin;
     uint64_t now_s;
+    uint64_t *had_s;    /* of each chunk of the recipe: when the origin had it; 0: not asked */
+    bool asks_for_all;  /* also for those with a mark */
     struct error error; /* the first one */
 };
 
@@ -83,9 +87,7 @@ static void begin(struct sending *s, enum origin_verb verb)
 
 static void confirm(struct sending *s, uint64_t at_s)
 {
-    struct origin_mark mark = {.at_s = at_s};
-    memcpy(mark.origin_id, s->push->store->origin_id, sizeof mark.origin_id);
-    origin_mark_set(s->fd, &mark);
+    s->push->had_s[s->chunk] = at_s;
     end_sending(s);
 }
 
@@ -134,12 +136,63 @@ static struct sending *open_chunk(struct push *p, const struct recipe_chunk *chu
     if (s->fd < 0 || fstat(s->fd, &about) < 0) {
         error_system(&err, "cannot open %s", s->name);
         note_failure(p, &err);
-    } else if (!is_recent(p, origin_mark_get(s->fd, p->store->origin_id))) {
+    } else if (p->asks_for_all || !is_recent(p, origin_mark_get(s->fd, p->store->origin_id))) {
         s->bytes = (uint64_t)about.st_size;
         return s;
     }
     end_sending(s);
     return NULL;
+}
+
+static int push_all(struct push *p, const struct recipe *recipe, struct error *err)
+{
+    for (size_t i = 0; i < recipe->count && p->error.kind == ERROR_NONE; i++) {
+        struct sending *s = open_chunk(p, &recipe->chunks[i]);
+        if (s == NULL)
+            continue;
+        s->chunk = i;
+        if (take_replies(p, ORIGIN_IN_FLIGHT_MAX - 1, err) < 0)
+            return -1;
+        begin(s, ORIGIN_LOOK);
+    }
+    if (take_replies(p, 0, err) < 0)
+        return -1;
+    if (p->error.kind == ERROR_NONE)
+        return 0;
+    *err = p->error;
+    return -1;
+}
+
+/* For the next publishes. */
+static void set_marks(const struct push *p, const struct recipe *recipe)
+{
+    struct origin_mark mark;
+    memcpy(mark.origin_id, p->store->origin_id, sizeof mark.origin_id);
+    for (size_t i = 0; i < recipe->count; i++) {
+        char name[STORE_CHUNK_NAME_BYTES];
+        if (p->had_s[i] == 0)
+            continue;
+        folder_chunk_name(name, recipe->chunks[i].id.name);
+        CLEANUP_FD int fd = openat(p->store->store_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        mark.at_s = p->had_s[i];
+        if (fd >= 0)
+            origin_mark_set(fd, &mark);
+    }
+}
+
+/* Beside collections there: what they may have removed meanwhile is stored again. */
+static int push_watched(struct push *p, const struct recipe *recipe, struct error *err)
+{
+    CLEANUP_BURST_WATCH struct burst_watch watch = {0};
+    bool any = false;
+    if (burst_watch_begin(&watch, p->origin, err) < 0 || push_all(p, recipe, err) < 0 ||
+        burst_watch_end(&watch, p->origin, &any, err) < 0)
+        return -1;
+    p->asks_for_all = true;
+    if (any && push_all(p, recipe, err) < 0)
+        return -1;
+    set_marks(p, recipe);
+    return 0;
 }
 
 int remote_push_chunks(struct store *store, const struct recipe *recipe, struct error *err)
@@ -148,19 +201,10 @@ int remote_push_chunks(struct store *store, const struct recipe *recipe, struct 
     if (p.origin == NULL)
         return 0;
     fault_point("origin.publish_chunks");
-    for (size_t i = 0; i < recipe->count && p.error.kind == ERROR_NONE; i++) {
-        struct sending *s = open_chunk(&p, &recipe->chunks[i]);
-        if (s == NULL)
-            continue;
-        if (take_replies(&p, ORIGIN_IN_FLIGHT_MAX - 1, err) < 0)
-            return -1;
-        begin(s, ORIGIN_LOOK);
-    }
-    if (take_replies(&p, 0, err) < 0)
-        return -1;
-    if (p.error.kind == ERROR_NONE)
+    CLEANUP_FREE uint64_t *had_s = xcalloc(recipe->count + 1, sizeof *had_s);
+    p.had_s = had_s;
+    if (push_watched(&p, recipe, err) == 0)
         return 0;
-    *err = p.error;
     return error_prefix(err, "cannot store it in the origin");
 }
 

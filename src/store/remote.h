@@ -4,7 +4,8 @@
  *   1. A snapshot's manifest goes to the origin last: when it is there, so are its key and all of its chunks.
  *   2. A chunk is relied upon there when its mark is younger than ORIGIN_CONFIRMED_S, or when the origin says that it has stored it
  *      in that time. A collection removes nothing there that is younger than ORIGIN_GRACE_S, so what is relied upon stays until
- *      the manifest is there that names it. */
+ *      the manifest is there that names it (when that takes no longer than the difference).
+ *   3. A chunk that a publish stores is not removed by a collection that has seen an older one: see burst.h. */
 #pragma once
 
 #include "store/origin.h"

@@ -118,14 +118,11 @@ static int check_header(
     return 0;
 }
 
-int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
-    const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
-    struct error *err)
+/* Of the file r->fd, which is `size` bytes long. */
+static int reader_start(struct sealed_reader *r, uint64_t size, const uint8_t data_key[SEAL_KEY_BYTES],
+    const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind, struct error *err)
 {
     uint8_t header[SEALED_HEADER_BYTES];
-    uint64_t size;
-    if (stored_open(dir_fd, name, &r->fd, &size, err) < 0)
-        return -1;
     if (size < SEALED_HEADER_BYTES + LENGTH_BYTES + SEAL_TAG_BYTES)
         return error_set(err, ERROR_CORRUPT, "it is cut off after %llu bytes", (unsigned long long)size);
     if (stored_read(r->fd, header, sizeof header, err) < 0 ||
@@ -138,6 +135,28 @@ int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
     r->plain = scratch_new(SEAL_SEGMENT_BYTES);
     posix_fadvise(r->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     return 0;
+}
+
+int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
+    const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
+    struct error *err)
+{
+    uint64_t size;
+    if (stored_open(dir_fd, name, &r->fd, &size, err) < 0)
+        return -1;
+    return reader_start(r, size, data_key, snapshot_id, kind, err);
+}
+
+int sealed_reader_open_fd(struct sealed_reader *r, int fd, const uint8_t data_key[SEAL_KEY_BYTES],
+    const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind, struct error *err)
+{
+    uint64_t size;
+    r->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (r->fd < 0 || lseek(r->fd, 0, SEEK_SET) < 0)
+        return error_system(err, "cannot read it");
+    if (stored_size(r->fd, &size, err) < 0)
+        return -1;
+    return reader_start(r, size, data_key, snapshot_id, kind, err);
 }
 
 /* The length is believed only when the tag fits, which authenticates it. */

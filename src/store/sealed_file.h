@@ -50,6 +50,9 @@ struct sealed_reader {
 MUST_CHECK int sealed_reader_open(struct sealed_reader *r, int dir_fd, const char *name,
     const uint8_t data_key[SEAL_KEY_BYTES], const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind,
     struct error *err);
+/* Of an open file, which stays the caller's; read from its start. */
+MUST_CHECK int sealed_reader_open_fd(struct sealed_reader *r, int fd, const uint8_t data_key[SEAL_KEY_BYTES],
+    const uint8_t snapshot_id[SEAL_ID_BYTES], enum seal_kind kind, struct error *err);
 /* The next segment, verified: *plain points into the reader, until the next call. NULL at the verified end. After an error
  * there are only errors. */
 MUST_CHECK int sealed_reader_next(

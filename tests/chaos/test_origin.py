@@ -101,6 +101,69 @@ def test_machines_share_snapshots(on_origin, make_function, s3_server, s3_proxy,
     harness.wait_until(lambda: not objects(s3_server, first, f"snapshots/{snapshot}/"), "the snapshot to be gone from the origin")
 
 
+def test_chunks_that_nobody_names_go_from_the_origin(on_origin, make_function, s3_server, s3_proxy, tmp_path):
+    first = on_origin().start()
+    s3_proxy.fault = no_hot_sets
+    function = make_function(SOURCE, on=first, snap_start=True)
+    version = function.publish()
+    second = on_origin(data=copy_of(first, tmp_path)).start()
+    there = harness.Function(second, second.client(), function.name)
+    change(there)
+    kept = there.publish()
+    said = there.call(version=kept)
+    needed = {f"chunks/{path.parent.name}/{path.name}" for path in (second.data / "store" / "chunks").glob("*/*")}
+    stray = f"chunks/ab/{'0' * 62}"
+    s3_server.put(first.prefix + stray, b"what a publish left that died")
+    function.client.delete_function(FunctionName=function.name, Qualifier=version)
+    harness.wait_until(lambda: len(objects(s3_server, first, "snapshots/")) == 2, "the snapshot to be gone")
+    before = objects(s3_server, first, "chunks/")
+    assert needed < before - {stray}
+
+    # What is young stays: a publish of another machine may just be relying on it.
+    totals = json.loads(first.thaw("store", "gc", "--json").stdout)
+    assert totals["origin_removed_chunks"] == 0 and totals["origin_young_chunks"] == len(before - needed)
+    assert objects(s3_server, first, "chunks/") == before
+
+    # Nor does anything go while it is not known what the other machine's snapshot needs.
+    first.stop()
+    first.environment = {**KEYS, "THAWD_ORIGIN_GRACE_S": "0"}
+    first.start()
+    for part in "/manifest", "/key":
+        key, = [key for key in s3_server.keys(first.prefix + "snapshots/") if key.endswith(part)]
+        whole = s3_server.get(key)
+        s3_server.put(key, s3.Proxy.flip(whole))
+        refused = first.thaw("store", "gc", check=False)
+        assert refused.returncode != 0 and key.split("/")[-2] in refused.stderr, refused
+        assert objects(s3_server, first, "chunks/") == before
+        s3_server.put(key, whole)
+
+    text = first.thaw("store", "gc").stdout
+    assert f"in the origin: removed {len(before - needed)} chunks" in text and f"kept {len(needed)} that 1 snapshots need" in text, text
+    assert objects(s3_server, first, "chunks/") == needed and not objects(s3_server, first, "collections/run-")
+    forget(there, kept)
+    assert there.call(version=kept) == said
+
+    # A publish waits for a collection that runs, and then looks whether that took it.
+    running = first.prefix + "collections/run-" + "0" * 32
+    s3_server.put(running, b"")
+    taken = []
+
+    def take_and_end(request):
+        if request.method == "GET" and "collections" in request.path:
+            new = objects(s3_server, first, "chunks/") - needed
+            if taken:
+                s3_server.client.delete_object(Bucket=s3.BUCKET, Key=running)
+            elif new:
+                taken.append(min(new))
+                s3_server.client.delete_object(Bucket=s3.BUCKET, Key=first.prefix + taken[0])
+        return no_hot_sets(request)
+
+    s3_proxy.fault = take_and_end
+    change(there)
+    there.publish()
+    assert taken and taken[0] in objects(s3_server, first, "chunks/")
+
+
 def test_only_the_courier_has_the_keys(on_origin, s3_proxy):
     daemon = on_origin().start()
     processes = [daemon.process.pid, *harness.descendants(daemon.process.pid)]
