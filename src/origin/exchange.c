@@ -309,6 +309,8 @@ static void set_options(struct exchange *e)
     curl->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)EXCHANGE_CONNECT_MS);
     curl->easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)EXCHANGE_STALL_BYTES);
     curl->easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)EXCHANGE_STALL_S);
+    curl->easy_setopt(easy, CURLOPT_FRESH_CONNECT, (long)e->alone);
+    curl->easy_setopt(easy, CURLOPT_FORBID_REUSE, (long)e->alone);
     curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
     curl->easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024);
     curl->easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);

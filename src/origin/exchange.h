@@ -31,6 +31,7 @@ struct exchange {
     struct bytes body;
     int sink_fd;       /* a body with status 200 goes here, from offset 0 on; or -1: to `text` */
     uint64_t sink_max; /* more is ERROR_LIMIT */
+    bool alone; /* on a connection of its own: one on which a try went wrong may have more to say of that */
     exchange_done *done;
     void *context;
 

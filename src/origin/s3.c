@@ -133,14 +133,20 @@ static uint64_t pause_ns(unsigned attempts)
     return most / 2 + most / 2 * random / UINT32_MAX;
 }
 
+static void start(struct s3_work *w)
+{
+    struct error err = {0};
+    if (s3_prepare(w, &err) < 0) {
+        end_operation(w, &err);
+        return;
+    }
+    w->exchange.alone = w->attempts > 0;
+    exchange_start(w->s3->host, &w->exchange);
+}
+
 static void try_again(void *context)
 {
-    struct s3_work *w = context;
-    struct error err = {0};
-    if (s3_prepare(w, &err) < 0)
-        end_operation(w, &err);
-    else
-        exchange_start(w->s3->host, &w->exchange);
+    start(context);
 }
 
 static void try_later(struct s3_work *w, uint64_t pause)
@@ -164,10 +170,10 @@ static void begin_request(struct s3_work *w)
         w->offset = (uint64_t)w->part_count * S3_PART_BYTES;
         w->length = w->bytes - w->offset < S3_PART_BYTES ? w->bytes - w->offset : S3_PART_BYTES;
     }
-    if ((sends_file && s3_hash_payload(w, &err) < 0) || s3_prepare(w, &err) < 0)
+    if (sends_file && s3_hash_payload(w, &err) < 0)
         end_operation(w, &err);
     else
-        exchange_start(w->s3->host, &w->exchange);
+        start(w);
 }
 
 /* What comes after a request that did what it should. */
