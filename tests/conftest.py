@@ -1,6 +1,5 @@
 import itertools
 import os
-import shutil
 
 import pytest
 
@@ -15,30 +14,13 @@ def pytest_configure(config):
     harness.become_subreaper()
 
 
-def make_daemon(**options):
-    daemon = harness.Daemon(**options)
-    harness.RUNNING.append(daemon)
-    return daemon
-
-
-def end_daemon(daemon):
-    harness.RUNNING.remove(daemon)
-    try:
-        daemon.stop()
-    finally:
-        daemon.kill()
-        if daemon.own_data:
-            shutil.rmtree(daemon.data, ignore_errors=True)
-        daemon.log_path.unlink(missing_ok=True)
-
-
 @pytest.fixture(scope="session")
 def server():
     """One thawd for all tests that leave it as they found it."""
-    daemon = make_daemon()
+    daemon = harness.make_daemon()
     daemon.start()
     yield daemon
-    end_daemon(daemon)
+    harness.end_daemon(daemon)
 
 
 @pytest.fixture
@@ -47,12 +29,12 @@ def new_daemon():
     made = []
 
     def make(**options):
-        made.append(make_daemon(**options))
+        made.append(harness.make_daemon(**options))
         return made[-1]
 
     yield make
     for daemon in reversed(made):
-        end_daemon(daemon)
+        harness.end_daemon(daemon)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import stat
@@ -303,6 +304,25 @@ class Daemon:
 
 RUNNING = []
 BESIDE = []  # processes (subprocess.Popen) of a test's own that may outlive a daemon
+
+
+def make_daemon(**options):
+    """A daemon that counts as one of ours until end_daemon."""
+    daemon = Daemon(**options)
+    RUNNING.append(daemon)
+    return daemon
+
+
+def end_daemon(daemon):
+    """It must stop as it should, and leaves nothing either way."""
+    RUNNING.remove(daemon)
+    try:
+        daemon.stop()
+    finally:
+        daemon.kill()
+        if daemon.own_data:
+            shutil.rmtree(daemon.data, ignore_errors=True)
+        daemon.log_path.unlink(missing_ok=True)
 
 
 def foreign_cgroup(path):

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #define CLI_DEFAULT_ENDPOINT "http://127.0.0.1:8429"
@@ -44,6 +45,11 @@ void cli_target_free(struct cli_target *target);
 /* A decimal number between the two limits, or -1 with an error that names the option. */
 MUST_CHECK int cli_parse_number(
     long *out, const char *option, const char *text, long least, long most, struct error *err);
+
+/* Of a command whose only option is --json. False: another was given, and the user was told. */
+MUST_CHECK bool cli_take_json_option(const struct cli_command *command, int argc, char **argv, bool *json);
+/* On standard output, indented, with a newline. */
+void cli_print_json(const json_t *json);
 
 /* "thaw: <sentence>" on standard error; returns CLI_FAILED. */
 enum cli_exit cli_fail(const struct error *err);

@@ -70,21 +70,16 @@ static void print_json(const struct probe_report *report)
                          "state", states[result->state], "found", result->detail));
     }
     json_t *out = json_pack("{s:b, s:o}", "usable", report->usable, "results", results);
-    json_dumpf(out, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    putchar('\n');
+    cli_print_json(out);
     json_decref(out);
 }
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
     (void)options;
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_doctor, "that option is not known");
-        json = true;
-    }
+    bool json;
+    if (!cli_take_json_option(&command_doctor, argc, argv, &json))
+        return CLI_USAGE;
     if (optind != argc)
         return cli_usage_error(&command_doctor, "it takes no argument");
     struct probe_report report;

@@ -135,8 +135,7 @@ static int show_functions(const struct cli_options *options, const char *only, b
     json_t *versions = gather(client, only, err);
     json_t *alive = versions ? client_get_json(client, "/thaw/v1/environments", err) : NULL;
     if (alive && json) {
-        json_dumpf(versions, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(versions);
     } else if (alive && json_array_size(versions) == 0) {
         fputs("There are no functions yet. 'aws lambda create-function' makes one.\n", stderr);
     } else if (alive) {
@@ -150,13 +149,9 @@ static int show_functions(const struct cli_options *options, const char *only, b
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_functions, "that option is not known");
-        json = true;
-    }
+    bool json;
+    if (!cli_take_json_option(&command_functions, argc, argv, &json))
+        return CLI_USAGE;
     if (argc - optind > 1)
         return cli_usage_error(&command_functions, "name one function, or none for all");
     struct error err;

@@ -52,8 +52,7 @@ static int run_verb(const struct cli_options *options, bool rotate, bool json, s
     struct report report = {.line = show_progress, .ended = clear_progress, .context = &shows_progress};
     int result = report_ask(options, rotate ? "POST" : "GET", "/thaw/v1/store/key", &report, err);
     if (result == 0 && json) {
-        json_dumpf(report.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(report.totals);
     } else if (result == 0) {
         print_totals(report.totals, rotate);
     }
@@ -63,14 +62,10 @@ static int run_verb(const struct cli_options *options, bool rotate, bool json, s
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
+    bool json;
     struct error err = {0};
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_key, "that option is not known");
-        json = true;
-    }
+    if (!cli_take_json_option(&command_key, argc, argv, &json))
+        return CLI_USAGE;
     const char *verb = optind == argc - 1 ? argv[optind] : "";
     if (strcmp(verb, "rotate") != 0 && strcmp(verb, "show") != 0)
         return cli_usage_error(&command_key, "say rotate or show");

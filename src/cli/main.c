@@ -80,6 +80,26 @@ enum cli_exit cli_usage_error(const struct cli_command *command, const char *for
     return CLI_USAGE;
 }
 
+bool cli_take_json_option(const struct cli_command *command, int argc, char **argv, bool *json)
+{
+    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
+    *json = false;
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        if (option != 'j') {
+            cli_usage_error(command, "that option is not known");
+            return false;
+        }
+        *json = true;
+    }
+    return true;
+}
+
+void cli_print_json(const json_t *json)
+{
+    json_dumpf(json, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    putchar('\n');
+}
+
 /* --endpoint may stand before the command or after it, so it is taken out of the command's arguments here,
  * and --help is answered here. Returns the new count, or -1 for a wrong one. */
 static int take_common_options(struct cli_options *options, bool *help, int argc, char **argv)

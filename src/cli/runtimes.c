@@ -54,8 +54,7 @@ static enum cli_exit show_runtimes(const struct cli_options *options, const char
     bool known = json_array_size(runtimes) > 0;
     bool missing = only && !json_is_true(json_object_get(json_array_get(runtimes, 0), "offered"));
     if (json) {
-        json_dumpf(runtimes, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(runtimes);
     } else if (known) {
         print_runtimes(runtimes);
     } else {
@@ -68,13 +67,9 @@ static enum cli_exit show_runtimes(const struct cli_options *options, const char
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_runtimes, "that option is not known");
-        json = true;
-    }
+    bool json;
+    if (!cli_take_json_option(&command_runtimes, argc, argv, &json))
+        return CLI_USAGE;
     if (argc - optind > 1)
         return cli_usage_error(&command_runtimes, "name one runtime, or none for all");
     return show_runtimes(options, optind < argc ? argv[optind] : NULL, json);

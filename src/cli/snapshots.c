@@ -107,8 +107,7 @@ static int show(const struct cli_options *options, const char *only, bool json, 
         return -1;
     const json_t *list = json_object_get(reply, "snapshots");
     if (json) {
-        json_dumpf(list, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(list);
     } else if (json_array_size(list) == 0) {
         fputs("There are no published versions with SnapStart.\n", stderr);
     } else {
@@ -120,13 +119,9 @@ static int show(const struct cli_options *options, const char *only, bool json, 
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_snapshots, "that option is not known");
-        json = true;
-    }
+    bool json;
+    if (!cli_take_json_option(&command_snapshots, argc, argv, &json))
+        return CLI_USAGE;
     if (argc - optind > 1)
         return cli_usage_error(&command_snapshots, "name one function, or none for all");
     struct error err;

@@ -51,8 +51,7 @@ static int show(const struct cli_options *options, bool json, struct error *err)
     if (!status)
         return -1;
     if (json) {
-        json_dumpf(status, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(status);
     } else {
         print_status(status);
     }
@@ -62,13 +61,9 @@ static int show(const struct cli_options *options, bool json, struct error *err)
 
 static enum cli_exit run(const struct cli_options *options, int argc, char **argv)
 {
-    static const struct option known[] = {{"json", no_argument, NULL, 'j'}, {0}};
-    bool json = false;
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
-        if (option != 'j')
-            return cli_usage_error(&command_status, "that option is not known");
-        json = true;
-    }
+    bool json;
+    if (!cli_take_json_option(&command_status, argc, argv, &json))
+        return CLI_USAGE;
     if (optind != argc)
         return cli_usage_error(&command_status, "it takes no arguments");
     struct error err;

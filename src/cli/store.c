@@ -202,8 +202,7 @@ static int stats(const struct cli_options *options, bool json, struct error *err
         return -1;
     if (json) {
         json_t *all = json_pack("{s:O, s:O}", "snapshots", answer.snapshots, "totals", answer.report.totals);
-        json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(all);
         json_decref(all);
         return 0;
     }
@@ -232,8 +231,7 @@ static enum cli_exit verify(const struct cli_options *options, bool json, bool r
     }
     if (json) {
         json_t *all = json_pack("{s:O, s:O}", "damaged", answer.damaged, "totals", answer.report.totals);
-        json_dumpf(all, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(all);
         json_decref(all);
     } else {
         printf("verified %.0f snapshots, %.0f chunks, %s: ", number_of(answer.report.totals, "snapshots"),
@@ -258,8 +256,7 @@ static int gc(const struct cli_options *options, bool json, struct error *err)
     if (ask(options, "POST", "/thaw/v1/store/gc", &answer, err) < 0)
         return -1;
     if (json) {
-        json_dumpf(answer.report.totals, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        putchar('\n');
+        cli_print_json(answer.report.totals);
         return 0;
     }
     printf("removed %.0f chunks, %s; kept %.0f that snapshots need",

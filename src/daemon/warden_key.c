@@ -1,7 +1,6 @@
 /* Rotations of the master key, one at a time. What may take long is done by children (asking for the new key, wrapping all
  * keys anew); what changes the keys in memory, which all children share, is done here. Says how it goes in lines of
  * JSON, as warden_store.c does, over a socket: a client that has left must not end us. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/warden_private.h"
 #include "store/rotate.h"
@@ -10,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-#define PROGRESS_EVERY_NS 100000000u
 
 struct rotation {
     struct warden *warden;
@@ -56,11 +53,9 @@ static void rotation_over(struct warden *w, const struct error *failure)
 static void say_progress(void *context, uint64_t done, uint64_t total)
 {
     struct rotation *r = context;
-    uint64_t now_ns = clock_monotonic_ns();
-    if (now_ns < r->progress_ns + PROGRESS_EVERY_NS)
-        return;
-    r->progress_ns = now_ns;
-    say(r, json_pack("{s:{s:I, s:I}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total));
+    json_t *line = warden_progress_line(&r->progress_ns, done, total);
+    if (line != NULL)
+        say(r, line);
 }
 
 static void sweep_body(void *context, struct worker_result *result)

@@ -29,6 +29,7 @@
 #define WARDEN_REFILL_NS (3 * 1000000ull)
 #define WARDEN_QUIET_NS (25 * 1000000ull) /* without a start, until blanks are made at leisure */
 #define WARDEN_SHRINK_NS (10 * 1000000000ull)
+#define WARDEN_PROGRESS_EVERY_NS (100 * 1000000ull)
 
 struct warden;
 struct worker;
@@ -309,6 +310,8 @@ void snapshot_free_all(struct warden *w);
 /* warden_store.c: what is done to the whole store. */
 void store_run(struct warden *w, const struct wire_store_run *request);
 void store_collect_later(struct warden *w); /* there may be chunks now that nobody needs */
+/* A line of JSON that says how far a long job is; NULL where one was said just before, at *last_ns. */
+json_t *warden_progress_line(uint64_t *last_ns, uint64_t done, uint64_t total);
 
 /* warden_key.c: rotations of the master key. */
 void key_rotate(struct warden *w, const struct wire_store_run *request);

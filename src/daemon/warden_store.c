@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define STORE_JOBS_MAX 4
-#define PROGRESS_EVERY_NS 100000000u
 #define COLLECT_NICENESS 10
 #define COLLECT_AFTER_NS (5 * 1000000000ull)  /* the last deletion: more may follow */
 #define COLLECT_EVERY_NS (60 * 1000000000ull) /* at most, by itself */
@@ -87,6 +86,15 @@ static int run_stats(struct store_job *job, struct error *err)
     return 0;
 }
 
+json_t *warden_progress_line(uint64_t *last_ns, uint64_t done, uint64_t total)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+    if (now_ns < *last_ns + WARDEN_PROGRESS_EVERY_NS)
+        return NULL;
+    *last_ns = now_ns;
+    return json_pack("{s:{s:I, s:I}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total);
+}
+
 static void say_damage(void *context, const struct store_damage *d)
 {
     say(context, json_pack("{s:{s:s, s:s, s:s, s:b}}", "damaged", "snapshot", d->snapshot_id, "file", d->file,
@@ -96,11 +104,9 @@ static void say_damage(void *context, const struct store_damage *d)
 static void say_progress(void *context, uint64_t done, uint64_t total)
 {
     struct store_job *job = context;
-    uint64_t now_ns = clock_monotonic_ns();
-    if (now_ns < job->progress_ns + PROGRESS_EVERY_NS)
-        return;
-    job->progress_ns = now_ns;
-    say(job, json_pack("{s:{s:I, s:I}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total));
+    json_t *line = warden_progress_line(&job->progress_ns, done, total);
+    if (line != NULL)
+        say(job, line);
 }
 
 static int run_verify(struct store_job *job, struct error *err)

@@ -64,8 +64,14 @@ class Bench:
 
     def __init__(self, number):
         self.chooser = random.Random(number)
-        self.daemon = harness.Daemon(arguments=ARGUMENTS)
-        harness.RUNNING.append(self.daemon)
+        self.daemon = harness.make_daemon(arguments=ARGUMENTS)
+        try:
+            self.prepare()
+        except BaseException:
+            self.end()
+            raise
+
+    def prepare(self):
         self.daemon.start()
         self.store = self.daemon.data / "store"
         self.donor, self.donor_seed = ballast.create(self.daemon, "donor")
@@ -80,13 +86,7 @@ class Bench:
         harness.wait_until((self.donor_folder / "hot").exists, "the donor's hot set")
 
     def end(self):
-        harness.RUNNING.remove(self.daemon)
-        try:
-            self.daemon.stop()
-        finally:
-            self.daemon.kill()
-            self.daemon.log_path.unlink(missing_ok=True)
-            shutil.rmtree(self.daemon.data, ignore_errors=True)
+        harness.end_daemon(self.daemon)
 
     def snapshots(self):
         return sorted(p for p in (self.store / "snapshots").iterdir() if "." not in p.name)

@@ -45,12 +45,11 @@ class Case:
         self.armed = armed
         if armed.startswith("refreeze."):
             self.move_to_another_kernel()
-        self.daemon = harness.Daemon(data=self.data, arguments=ARGUMENTS, environment={"THAWD_FAULT": armed})
+        self.daemon = harness.make_daemon(data=self.data, arguments=ARGUMENTS, environment={"THAWD_FAULT": armed})
         if origin:  # with a prefix of its own
             self.daemon.arguments += ["--origin", f"s3://{s3.BUCKET}/{self.data.name}", "--s3-endpoint", origin.endpoint,
                                       "--store-budget", "1M"]
             self.daemon.environment |= KEYS
-        harness.RUNNING.append(self.daemon)
 
     def move_to_another_kernel(self):
         """As if its snapshots had been frozen on one: each is to be frozen anew."""
@@ -61,12 +60,9 @@ class Case:
         return self.daemon.client(read_timeout=harness.PATIENCE_S, connect_timeout=5)
 
     def end(self):
-        harness.RUNNING.remove(self.daemon)
         try:
-            self.daemon.stop()
+            harness.end_daemon(self.daemon)
         finally:
-            self.daemon.kill()
-            self.daemon.log_path.unlink(missing_ok=True)
             shutil.rmtree(self.data, ignore_errors=True)
 
 
@@ -154,8 +150,7 @@ def prepared(tmp_path_factory):
     """A data folder with two functions, and chunks of a third that is gone: (path, {(name, version): seed})."""
     data = tmp_path_factory.mktemp("prepared") / "data"
     data.mkdir()
-    daemon = harness.Daemon(data=data, arguments=ARGUMENTS)
-    harness.RUNNING.append(daemon)
+    daemon = harness.make_daemon(data=data, arguments=ARGUMENTS)
     known = {}
     try:
         daemon.start()
@@ -167,12 +162,10 @@ def prepared(tmp_path_factory):
         daemon.client().delete_function(FunctionName="gone")
         del known["gone", "1"]
         harness.wait_until(lambda: len(list((data / "store" / "snapshots").iterdir())) == 2, "the snapshot to go")
-        daemon.stop()
-        for hot in data.glob("store/snapshots/*/hot"):
-            hot.unlink()
     finally:
-        daemon.kill()
-        harness.RUNNING.remove(daemon)
+        harness.end_daemon(daemon)
+    for hot in data.glob("store/snapshots/*/hot"):
+        hot.unlink()
     return data, known
 
 

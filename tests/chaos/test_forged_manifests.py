@@ -16,8 +16,7 @@ def published(tmp_path_factory):
     """(data, function name, version, what it was born as): made once, copied for each test."""
     data = tmp_path_factory.mktemp("forged") / "data"
     data.mkdir()
-    daemon = harness.Daemon(data=data, arguments=["--blanks", "1"])
-    harness.RUNNING.append(daemon)
+    daemon = harness.make_daemon(data=data, arguments=["--blanks", "1"])
     try:
         daemon.start()
         client = daemon.client()
@@ -26,10 +25,8 @@ def published(tmp_path_factory):
         function = harness.Function(daemon, client, "forged")
         version = function.publish()
         born = function.call(0, version)[1]
-        daemon.stop()
     finally:
-        daemon.kill()
-        harness.RUNNING.remove(daemon)
+        harness.end_daemon(daemon)
     return data, "forged", version, born
 
 

@@ -9,6 +9,7 @@
 #include "store/chunk.h"
 #include "store/recipe.h"
 #include "store/store.h"
+#include "store_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -224,7 +225,7 @@ static void bad_recipes_are_refused(void **state)
 /* ---- chunks in a store ---- */
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int dir;
     struct store *store;
 };
@@ -232,12 +233,8 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    struct error err = {0};
-    strcpy(f->path, "/tmp/thaw-chunks-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
-    f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    f->store = store_open(f->dir, &err);
-    assert_non_null(f->store);
+    f->dir = store_folder_make(f->path);
+    f->store = store_folder_open(f->dir);
     *state = f;
     return 0;
 }
@@ -245,11 +242,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
     store_close(f->store);
-    close(f->dir);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->dir);
     free(f);
     return result;
 }

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "store/store.h"
+#include "store_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -24,7 +25,7 @@ static const char ID[] = "00112233445566778899aabbccddeeff";
 static const char OTHER[] = "ffeeddccbbaa99887766554433221100";
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int dir;
     struct store *store;
     struct store_reader *reader;
@@ -43,27 +44,23 @@ static struct store_reader *publish(struct fixture *f, const char *id)
     return r;
 }
 
-static void open_store(struct fixture *f)
+static void open_again(struct fixture *f)
 {
-    struct error err = {0};
     f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    f->store = store_open(f->dir, &err);
-    if (f->store == NULL)
-        fail_msg("%s", err.text);
+    f->store = store_folder_open(f->dir);
 }
 
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    strcpy(f->path, "/tmp/thaw-hot-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
+    f->dir = store_folder_make(f->path);
     f->data = xcalloc(PAGES, PAGE);
     uint32_t seed = 1;
     for (size_t i = 0; i < PAGES * PAGE; i++) {
         seed = seed * 1664525 + 1013904223;
         f->data[i] = i % 512 < 128 ? (uint8_t)(seed >> 24) : (uint8_t)(i / PAGE);
     }
-    open_store(f);
+    f->store = store_folder_open(f->dir);
     f->reader = publish(f, ID);
     *state = f;
     return 0;
@@ -72,13 +69,10 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
     store_reader_close(f->reader);
     store_close(f->store);
-    close(f->dir);
     free(f->data);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->dir);
     free(f);
     return result;
 }
@@ -193,7 +187,7 @@ static void a_new_set_takes_the_old_ones_place(void **state)
     store_reader_close(f->reader);
     store_close(f->store);
     close(f->dir);
-    open_store(f);
+    open_again(f);
     f->reader = store_reader_open(f->store, ID, NULL, &err);
     assert_non_null(f->reader);
     expect_pages(f, 30);
@@ -252,7 +246,7 @@ static void a_full_disk_leaves_the_old_one(void **state)
         xasprintf("cp -a %s %s.copy && mount -t tmpfs -o size=3m tmpfs %s && cp -a %s.copy/. %s", f->path,
             f->path, f->path, f->path, f->path);
     assert_int_equal(system(command), 0);
-    open_store(f);
+    open_again(f);
     f->reader = store_reader_open(f->store, ID, NULL, &err);
     assert_non_null(f->reader);
     CLEANUP_FREE char *fill = xasprintf("head -c 3m /dev/urandom > %s/fill 2>/dev/null || true", f->path);

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "store/keyring.h"
+#include "store_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ static const uint8_t NEXT[SEAL_KEY_BYTES] = "another master key of 32 bytes.";
 static const uint8_t DATA_KEY[SEAL_KEY_BYTES] = "what is wrapped, 32 bytes long.";
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int dir;
     struct keyring *ring;
 };
@@ -40,9 +41,7 @@ static struct keyring *new_ring(int dir, const uint8_t *key, const uint8_t *olde
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    strcpy(f->path, "/tmp/thaw-keyring-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
-    f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    f->dir = store_folder_make(f->path);
     f->ring = new_ring(f->dir, MASTER, NULL);
     *state = f;
     return 0;
@@ -51,11 +50,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
     keyring_free(f->ring);
-    close(f->dir);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->dir);
     free(f);
     return result;
 }

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "store/keyring_rotate.h"
+#include "store_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@ static const char ID[] = "00112233445566778899aabbccddeeff";
 static const uint8_t DATA_KEY[SEAL_KEY_BYTES] = "what is wrapped, 32 bytes long.";
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int data, store;
     struct master_source file;
 };
@@ -29,9 +30,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    strcpy(f->path, "/tmp/thaw-master-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
-    f->data = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    f->data = store_folder_make(f->path);
     assert_int_equal(mkdirat(f->data, "store", 0700), 0);
     assert_int_equal(mkdirat(f->data, "store/domains", 0700), 0);
     assert_int_equal(mkdirat(f->data, "store/snapshots", 0700), 0);
@@ -44,12 +43,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
     master_source_free(&f->file);
     close(f->store);
-    close(f->data);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->data);
     free(f);
     return result;
 }

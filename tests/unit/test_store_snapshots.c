@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "store/store.h"
+#include "store_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -29,16 +30,14 @@ static const char ID[] = "00112233445566778899aabbccddeeff";
 static const char OTHER[] = "ffeeddccbbaa99887766554433221100";
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int dir;
 };
 
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    strcpy(f->path, "/tmp/thaw-store-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
-    f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    f->dir = store_folder_make(f->path);
     *state = f;
     return 0;
 }
@@ -46,21 +45,14 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
-    close(f->dir);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->dir);
     free(f);
     return result;
 }
 
 static struct store *open_store(const struct fixture *f)
 {
-    struct error err = {0};
-    struct store *store = store_open(f->dir, &err);
-    if (store == NULL)
-        fail_msg("%s", err.text);
-    return store;
+    return store_folder_open(f->dir);
 }
 
 static uint8_t *make_pattern(size_t len, uint32_t seed)

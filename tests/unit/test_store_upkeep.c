@@ -8,6 +8,7 @@
 
 #include "base/fd.h"
 #include "store/upkeep.h"
+#include "store_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@
 #define PUBLISHES 40 /* of the race */
 
 struct fixture {
-    char path[64];
+    char path[STORE_FOLDER_PATH];
     int dir;
     struct store *store;
 };
@@ -31,13 +32,8 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
-    struct error err = {0};
-    strcpy(f->path, "/tmp/thaw-upkeep-XXXXXX");
-    assert_non_null(mkdtemp(f->path));
-    f->dir = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    f->store = store_open(f->dir, &err);
-    if (f->store == NULL)
-        fail_msg("%s", err.text);
+    f->dir = store_folder_make(f->path);
+    f->store = store_folder_open(f->dir);
     *state = f;
     return 0;
 }
@@ -45,11 +41,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->path);
     store_close(f->store);
-    close(f->dir);
-    int result = system(command);
+    int result = store_folder_remove(f->path, f->dir);
     free(f);
     return result;
 }
