@@ -160,9 +160,7 @@ static bool sweep_file(void *context, int folder_fd, const char *name)
     if (!sweep->removes)
         return true;
     fault_point("gc.remove");
-    if (S_ISDIR(about.st_mode))
-        folder_remove(folder_fd, name); /* which no store makes */
-    else if (unlinkat(folder_fd, name, 0) == 0 && is_chunk) {
+    if (folder_discard(folder_fd, name) && is_chunk && S_ISREG(about.st_mode)) {
         sweep->collected->removed_chunks++;
         sweep->collected->removed_bytes += (uint64_t)about.st_size;
     }

@@ -51,11 +51,17 @@ bool folder_has_suffix(const char *name, const char *suffix)
 
 static void remove_folder(int parent_fd, const char *name, unsigned depth);
 
+static bool discard(int parent_fd, const char *name, unsigned depth)
+{
+    if (unlinkat(parent_fd, name, 0) < 0 && errno == EISDIR && depth <= FOLDER_DEPTH_MAX)
+        remove_folder(parent_fd, name, depth);
+    return faccessat(parent_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0;
+}
+
 static bool remove_entry(void *context, int folder_fd, const char *name)
 {
     const unsigned *depth = context;
-    if (unlinkat(folder_fd, name, 0) < 0 && errno == EISDIR && *depth < FOLDER_DEPTH_MAX)
-        remove_folder(folder_fd, name, *depth + 1);
+    discard(folder_fd, name, *depth + 1);
     return true;
 }
 
@@ -77,6 +83,11 @@ void folder_empty(int folder_fd)
 void folder_remove(int parent_fd, const char *name)
 {
     remove_folder(parent_fd, name, 0);
+}
+
+bool folder_discard(int parent_fd, const char *name)
+{
+    return discard(parent_fd, name, 0);
 }
 
 int folder_replace(int from_fd, const char *from, int to_fd, const char *to)

@@ -53,6 +53,8 @@ bool folder_has_suffix(const char *name, const char *suffix);
  * A missing one is fine, and so is what is no folder: it stays. */
 void folder_remove(int parent_fd, const char *name);
 void folder_empty(int folder_fd);
+/* Remove what has that name, be it a file, a link, a pipe or a folder. Returns whether nothing has it any more. */
+bool folder_discard(int parent_fd, const char *name);
 /* Calls `each` for every entry but . and ..; stops when it returns false. */
 typedef bool folder_each(void *context, int folder_fd, const char *name);
 MUST_CHECK int folder_list(int folder_fd, folder_each *each, void *context, struct error *err);

@@ -183,9 +183,7 @@ void store_discard_unfinished(struct store *s, const char *id)
 
 void store_chunk_discard(struct store *s, struct store_reader *reader, size_t chunk)
 {
-    const char *name = store_reader_chunk_name(reader, chunk);
-    if (unlinkat(s->store_fd, name, 0) < 0 && errno == EISDIR)
-        folder_remove(s->store_fd, name);
+    folder_discard(s->store_fd, store_reader_chunk_name(reader, chunk));
 }
 
 static uint64_t stored_bytes(int snapshots_fd, const char *id)

@@ -133,9 +133,11 @@ static void verify_hot(struct verification *v, struct store_reader *reader)
     if (read_hot(reader, &reason) == 0)
         return;
     bool repaired = bring_files(v, id) && read_hot(reader, &again) == 0;
-    snprintf(path, sizeof path, "%s/hot", id);
-    if (!repaired && v->repair) /* it is a hint, and will be recorded anew */
-        repaired = unlinkat(v->store->snapshots_fd, path, 0) == 0;
+    if (!repaired && v->repair) { /* it is a hint, and will be recorded anew; perhaps it just was */
+        snprintf(path, sizeof path, "%s/hot", id);
+        folder_discard(v->store->snapshots_fd, path);
+        repaired = read_hot(reader, &again) == 0;
+    }
     tell(v, id, "hot", &reason, repaired);
 }
 
@@ -193,9 +195,7 @@ static bool verify_domain(void *context, int folder_fd, const char *name)
         return true;
     snprintf(file, sizeof file, "domains/%s", name);
     /* Snapshots have the keys of their chunks, so nobody who reads needs it. */
-    if (v->repair && unlinkat(folder_fd, name, 0) < 0)
-        folder_remove(folder_fd, name);
-    tell(v, "", file, &reason, faccessat(folder_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0);
+    tell(v, "", file, &reason, v->repair && folder_discard(folder_fd, name));
     return true;
 }
 

@@ -275,6 +275,25 @@ static void a_domain_without_its_salt_gets_another(void **state)
     assert_int_equal(verify(f->store, false).damaged, 0);
 }
 
+static void what_stands_in_for_a_hot_set_is_removed(void **state)
+{
+    static const char hot[] = "store/snapshots/" A "/hot";
+    struct fixture *f = *state;
+    write_snapshot(f->store, A, "xyz");
+    assert_int_equal(mkdirat(f->dir, hot, 0700), 0);
+    assert_int_equal(mkdirat(f->dir, "store/snapshots/" A "/hot/in", 0700), 0);
+    assert_int_equal(mknodat(f->dir, "store/snapshots/" A "/hot/in/it", S_IFREG | 0600, 0), 0);
+    assert_string_equal(verify(f->store, false).file, "hot");
+    assert_int_equal(verify(f->store, true).repaired, 1);
+    assert_int_equal(verify(f->store, false).damaged, 0);
+
+    assert_int_equal(mknodat(f->dir, hot, S_IFIFO | 0600, 0), 0);
+    assert_int_equal(verify(f->store, true).repaired, 1);
+    assert_int_equal(symlinkat("key", f->dir, hot), 0);
+    assert_int_equal(verify(f->store, true).repaired, 1);
+    assert_int_equal(verify(f->store, false).damaged, 0);
+}
+
 /* Publishes that share chunks with snapshots which are just being deleted, in a process of their own as freezes are. */
 static _Noreturn void publish_on_and_on(struct store *store)
 {
@@ -324,6 +343,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_goes_while_a_recipe_is_unreadable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(verification_names_what_is_damaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_domain_without_its_salt_gets_another, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_stands_in_for_a_hot_set_is_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(collections_beside_publishes, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
