@@ -36,3 +36,28 @@ static inline struct store *store_folder_open(int dir)
         fail_msg("%s", err.text);
     return store;
 }
+
+/* Most of them need no more than this. */
+struct store_fixture {
+    char path[STORE_FOLDER_PATH];
+    int dir;
+    struct store *store;
+};
+
+static inline int store_fixture_set_up(void **state)
+{
+    struct store_fixture *f = calloc(1, sizeof *f);
+    f->dir = store_folder_make(f->path);
+    f->store = store_folder_open(f->dir);
+    *state = f;
+    return 0;
+}
+
+static inline int store_fixture_tear_down(void **state)
+{
+    struct store_fixture *f = *state;
+    store_close(f->store);
+    int result = store_folder_remove(f->path, f->dir);
+    free(f);
+    return result;
+}

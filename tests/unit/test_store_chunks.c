@@ -224,36 +224,12 @@ static void bad_recipes_are_refused(void **state)
 
 /* ---- chunks in a store ---- */
 
-struct fixture {
-    char path[STORE_FOLDER_PATH];
-    int dir;
-    struct store *store;
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    f->dir = store_folder_make(f->path);
-    f->store = store_folder_open(f->dir);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    int result = store_folder_remove(f->path, f->dir);
-    free(f);
-    return result;
-}
-
 struct piece {
     uint64_t space, address;
     size_t from, len; /* of the data */
 };
 
-static struct store_written publish(const struct fixture *f, const char *id, const char *domain,
+static struct store_written publish(const struct store_fixture *f, const char *id, const char *domain,
     const uint8_t *data, const struct piece *pieces, size_t count)
 {
     struct error err = {0};
@@ -270,7 +246,7 @@ static struct store_written publish(const struct fixture *f, const char *id, con
     return written;
 }
 
-static void expect_stream(const struct fixture *f, const char *id, const uint8_t *data, size_t len)
+static void expect_stream(const struct store_fixture *f, const char *id, const uint8_t *data, size_t len)
 {
     struct error err = {0};
     CLEANUP_BUFFER struct buffer back = {0};
@@ -291,7 +267,7 @@ static void expect_stream(const struct fixture *f, const char *id, const uint8_t
 
 static void snapshots_share_what_they_have_in_common(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(8 * C, 1);
     const struct piece all = {0, 16 * C, 0, 8 * C};
     struct store_written one = publish(f, IDS[0], "default", data, &all, 1);
@@ -312,7 +288,7 @@ static void snapshots_share_what_they_have_in_common(void **state)
 
 static void a_page_more_shifts_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(4 * C, 1);
     publish(f, IDS[0], "default", data, &(struct piece){0, 16 * C, 0, 4 * C}, 1);
     /* A page before it all, and one that is missing in the third chunk. */
@@ -325,7 +301,7 @@ static void a_page_more_shifts_nothing(void **state)
 
 static void chunks_are_cut_by_address_and_space(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(C, 1);
     const struct piece pieces[] = {{0, C - 4096, 0, 8192}, /* over a border: two */
         {0, C + 8192, 8192, 4096},                         /* goes on in the second */
@@ -347,7 +323,7 @@ static void chunks_are_cut_by_address_and_space(void **state)
 
 static void a_damaged_chunk_is_not_relied_on_but_replaced(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(2 * C, 1);
     const struct piece all = {0, 0, 0, 2 * C};
     struct error err = {0};
@@ -368,7 +344,7 @@ static void a_damaged_chunk_is_not_relied_on_but_replaced(void **state)
 
 static void a_shared_chunk_is_in_use_again(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(C, 1);
     const struct piece all = {0, 0, 0, C};
     struct error err = {0};
@@ -395,7 +371,7 @@ static bool count_chunk(void *context, const char *name, uint64_t stored_bytes, 
 
 static void chunks_are_listed(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(5 * C, 1);
     struct error err = {0};
     size_t count = 0;
@@ -410,7 +386,7 @@ static void chunks_are_listed(void **state)
 
 static void publishes_at_the_same_time_share_and_stay_whole(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(40 * C, 1);
     pid_t pids[countof(IDS)];
     for (size_t i = 0; i < countof(IDS); i++) {
@@ -431,7 +407,7 @@ static void publishes_at_the_same_time_share_and_stay_whole(void **state)
 
 static void a_writer_that_is_given_up_leaves_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(100 * C, 1);
     struct error err = {0};
     size_t count = 0;
@@ -450,7 +426,7 @@ static void a_writer_that_is_given_up_leaves_nothing(void **state)
 
 static void a_reader_works_without_the_master_key(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     CLEANUP_FREE uint8_t *data = make_pattern(C, 1);
     CLEANUP_FREE uint8_t *back = xcalloc(1, C);
     struct error err = {0};
@@ -465,7 +441,7 @@ static void a_reader_works_without_the_master_key(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, store_fixture_set_up, store_fixture_tear_down)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_come_back_under_every_codec),
         cmocka_unit_test(what_cannot_be_compressed_is_stored_plain),

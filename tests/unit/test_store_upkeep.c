@@ -23,30 +23,6 @@
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 #define PUBLISHES 40 /* of the race */
 
-struct fixture {
-    char path[STORE_FOLDER_PATH];
-    int dir;
-    struct store *store;
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    f->dir = store_folder_make(f->path);
-    f->store = store_folder_open(f->dir);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    store_close(f->store);
-    int result = store_folder_remove(f->path, f->dir);
-    free(f);
-    return result;
-}
-
 /* Chunk `i` of a snapshot is a block of the byte blocks[i]. */
 
 static struct store_writer *begin(struct store *store, const char *id, const char *blocks)
@@ -138,7 +114,7 @@ static void each_sizes(void *context, const struct store_snapshot_sizes *s)
 
 static void sizes_tell_what_is_shared(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     struct store_totals t;
     struct store_snapshot_sizes s[2];
     struct error err = {0};
@@ -164,7 +140,7 @@ static void sizes_tell_what_is_shared(void **state)
 
 static void a_collection_takes_what_nobody_needs(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     write_snapshot(f->store, A, "xyz");
     write_snapshot(f->store, B, "xw");
     assert_int_equal(collect(f->store).removed_chunks, 0);
@@ -179,7 +155,7 @@ static void a_collection_takes_what_nobody_needs(void **state)
 
 static void a_running_publish_keeps_what_it_found(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     write_snapshot(f->store, A, "xyz");
     usleep(20000);
     delete_snapshot(f->store, A);
@@ -197,7 +173,7 @@ static void a_running_publish_keeps_what_it_found(void **state)
 
 static void nothing_goes_while_a_recipe_is_unreadable(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     struct store_collected c;
     struct error err = {0};
     write_snapshot(f->store, A, "xyz");
@@ -216,7 +192,7 @@ static void nothing_goes_while_a_recipe_is_unreadable(void **state)
     assert_int_equal(collect(f->store).removed_chunks, 6);
 }
 
-static void find_chunk(const struct fixture *f, char path[256])
+static void find_chunk(const struct store_fixture *f, char path[256])
 {
     char command[160];
     snprintf(command, sizeof command, "find %s/store/chunks -type f | sort | head -1", f->path);
@@ -228,7 +204,7 @@ static void find_chunk(const struct fixture *f, char path[256])
 
 static void verification_names_what_is_damaged(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     char chunk[256];
     write_snapshot(f->store, A, "xyz");
     struct told told = verify(f->store, false);
@@ -261,7 +237,7 @@ static void verification_names_what_is_damaged(void **state)
 
 static void a_domain_without_its_salt_gets_another(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     write_snapshot(f->store, A, "xyz");
     int fd = openat(f->dir, "store/domains/" STORE_DEFAULT_DOMAIN, O_WRONLY);
     assert_int_equal(pwrite(fd, "????", 4, 60), 4);
@@ -278,7 +254,7 @@ static void a_domain_without_its_salt_gets_another(void **state)
 static void what_stands_in_for_a_hot_set_is_removed(void **state)
 {
     static const char hot[] = "store/snapshots/" A "/hot";
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     write_snapshot(f->store, A, "xyz");
     assert_int_equal(mkdirat(f->dir, hot, 0700), 0);
     assert_int_equal(mkdirat(f->dir, "store/snapshots/" A "/hot/in", 0700), 0);
@@ -315,7 +291,7 @@ static _Noreturn void publish_on_and_on(struct store *store)
 
 static void collections_beside_publishes(void **state)
 {
-    struct fixture *f = *state;
+    struct store_fixture *f = *state;
     pid_t pid = fork();
     if (pid == 0)
         publish_on_and_on(f->store);
@@ -337,14 +313,22 @@ static void collections_beside_publishes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(sizes_tell_what_is_shared, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_collection_takes_what_nobody_needs, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_running_publish_keeps_what_it_found, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(nothing_goes_while_a_recipe_is_unreadable, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(verification_names_what_is_damaged, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_domain_without_its_salt_gets_another, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_stands_in_for_a_hot_set_is_removed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(collections_beside_publishes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            sizes_tell_what_is_shared, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_collection_takes_what_nobody_needs, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_running_publish_keeps_what_it_found, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            nothing_goes_while_a_recipe_is_unreadable, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            verification_names_what_is_damaged, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_domain_without_its_salt_gets_another, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            what_stands_in_for_a_hot_set_is_removed, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            collections_beside_publishes, store_fixture_set_up, store_fixture_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
