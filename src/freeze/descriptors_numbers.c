@@ -18,7 +18,7 @@ int descriptors_highest(void)
     struct rlimit limit;
     int most = IMAGE_DESCRIPTORS_MAX - 1;
     /* The template, which has the limits that this process has, needs some of its own above all of them. */
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < (rlim_t)(most + DESCRIPTORS_TEMPLATE_MAX))
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max < (rlim_t)most + DESCRIPTORS_TEMPLATE_MAX)
         most = (int)limit.rlim_max - 1 - DESCRIPTORS_TEMPLATE_MAX;
     return most - DESCRIPTORS_PARKED_MAX;
 }

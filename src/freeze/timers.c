@@ -84,14 +84,15 @@ static bool parse_posix_timer(struct posix_timer *timer, const char *text)
 static size_t count_timers(const char *text)
 {
     size_t count = 0;
-    for (const char *at = text; (at = strstr(at, "ID: ")) != NULL; at++)
-        count += at == text || at[-1] == '\n';
+    for (const char *at = text; (at = strstr(at, "\nID: ")) != NULL; at++)
+        count++;
     return count;
 }
 
 static int freeze_posix_timers(struct freeze *f, struct error *err)
 {
     CLEANUP_BUFFER struct buffer text = {0};
+    buffer_append_u8(&text, '\n'); /* so that every line has one before it */
     if (tracee_proc_file(&f->tracee, "timers", &text, err) < 0)
         return -1;
     buffer_append_u8(&text, 0);
@@ -103,9 +104,7 @@ static int freeze_posix_timers(struct freeze *f, struct error *err)
             return tracee_refuse(&f->tracee, err, "it has timers with numbers above %d", TIMER_ID_MAX);
         /* At a line's start: "ClockID: 1" is something else. */
         snprintf(key, sizeof key, "\nID: %d\n", id);
-        const char *at = strncmp((char *)text.data, key + 1, strlen(key + 1)) == 0
-                             ? (char *)text.data - 1
-                             : strstr((char *)text.data, key);
+        const char *at = strstr((char *)text.data, key);
         if (at == NULL)
             continue;
         at++;

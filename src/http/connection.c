@@ -354,20 +354,21 @@ static size_t read_room(struct http_connection *connection, void **into)
     return connection->server->options.connection_memory - connection->in_len;
 }
 
-static void account_read(struct http_connection *connection, size_t n)
+/* Whether that goes on: what lingers may send only so much. */
+static bool account_read(struct http_connection *connection, size_t n)
 {
     connection->active_ns = clock_monotonic_ns();
     if (connection->phase == HTTP_HEAD && connection->in_len == 0)
         connection->exchange.started_ns = connection->active_ns;
     if (connection->phase == HTTP_LINGER) {
         connection->lingered += n;
-        if (connection->lingered > HTTP_LINGER_BYTES)
-            http_connection_kill(connection);
-    } else if (connection->phase == HTTP_BODY && connection->large_body != NULL) {
-        connection->body_got += n;
-    } else {
-        connection->in_len += n;
+        return connection->lingered <= HTTP_LINGER_BYTES;
     }
+    if (connection->phase == HTTP_BODY && connection->large_body != NULL)
+        connection->body_got += n;
+    else
+        connection->in_len += n;
+    return true;
 }
 
 static void connection_read(struct http_connection *connection)
@@ -387,8 +388,10 @@ static void connection_read(struct http_connection *connection)
     }
     if (n == 0)
         connection->fin = true;
-    else
-        account_read(connection, (size_t)n);
+    else if (!account_read(connection, (size_t)n)) {
+        http_connection_kill(connection);
+        return;
+    }
     http_connection_advance(connection);
 }
 

@@ -55,10 +55,12 @@ void chunk_tools_free(struct chunk_tools *tools)
     free(tools);
 }
 
+#define LABEL_BYTES_MAX 16
+
 static bool derive(const uint8_t *salt, const char *label, const uint8_t *digest, uint8_t out[32])
 {
-    uint8_t text[16 + SHA256_DIGEST_LENGTH];
-    size_t len = strlen(label);
+    uint8_t text[LABEL_BYTES_MAX + SHA256_DIGEST_LENGTH];
+    size_t len = strnlen(label, LABEL_BYTES_MAX);
     unsigned out_len = 0;
     memcpy(text, label, len);
     memcpy(text + len, digest, SHA256_DIGEST_LENGTH);

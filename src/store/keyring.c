@@ -181,7 +181,7 @@ void keyring_current_id(const struct keyring *ring, uint8_t id[SEAL_ID_BYTES])
 static int describe(const uint8_t *wrapped, const char *name, uint8_t associated[ASSOCIATED_BYTES_MAX],
     struct sealed_piece *piece, struct error *err)
 {
-    size_t name_len = strlen(name);
+    size_t name_len = strnlen(name, NAME_BYTES_MAX + 1);
     if (name_len == 0 || name_len > NAME_BYTES_MAX)
         return error_set(err, ERROR_INVALID, "a key's name has 1 to %d characters", NAME_BYTES_MAX);
     memcpy(associated, wrapped, AT_NONCE);

@@ -29,7 +29,7 @@ static int split(char *text, char *words[WORDS_MAX + 1], struct error *err)
         words[count++] = word;
     }
     words[count] = NULL;
-    return 0;
+    return count > 0 ? 0 : error_set(err, ERROR_INVALID, "the command for the master key names no program");
 }
 
 /* In the child. Of a group of its own, so that a wrapper's children end with it. */
