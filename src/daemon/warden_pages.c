@@ -13,7 +13,7 @@ struct pages {
     struct store *store;
     struct store_reader *reader;
     struct store_hot *hot; /* in the pager; NULL: there is none, or it is damaged */
-    struct pager_run runs[STORE_HOT_PIECE_RUNS];
+    struct store_hot_worker **hot_workers;
     int control_fd;
     struct origin *origin;
     int fds[STORE_READER_FDS + 2 + ORIGIN_FDS];
@@ -32,16 +32,37 @@ static int read_chunk(void *context, size_t i, void *out, struct error *err)
     return store_reader_read_chunk(p->reader, i, out, err);
 }
 
-static int hot_next(void *context, struct pager_hot_piece *piece, struct error *err)
+/* The workers live as long as the pager. */
+static int hot_begin(void *context, size_t workers, struct error *err)
 {
     struct pages *p = context;
+    p->hot_workers = xcalloc(workers, sizeof(struct store_hot_worker *));
+    for (size_t i = 0; i < workers; i++) {
+        p->hot_workers[i] = store_hot_worker_new(p->hot, err);
+        if (p->hot_workers[i] == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static int hot_take(void *context, size_t worker, struct error *err)
+{
+    const struct pages *p = context;
+    return store_hot_take(p->hot_workers[worker], err);
+}
+
+static int hot_decode(void *context, size_t worker, struct pager_hot_piece *piece, struct error *err)
+{
+    const struct pages *p = context;
     struct store_hot_piece stored;
-    if (store_hot_next(p->hot, &stored, err) < 0)
+    if (store_hot_decode(p->hot_workers[worker], piece->data, &stored, err) < 0)
         return -1;
     for (size_t i = 0; i < stored.run_count; i++)
-        p->runs[i] = (struct pager_run){stored.runs[i].offset, stored.runs[i].bytes};
-    *piece = (struct pager_hot_piece){p->runs, stored.run_count, stored.pages};
-    return stored.run_count > 0;
+        piece->runs[i] = (struct pager_run){stored.runs[i].offset, stored.runs[i].bytes};
+    piece->run_count = stored.run_count;
+    if (stored.pages != piece->data) /* it is not compressed */
+        memcpy(piece->data, stored.pages, stored.bytes);
+    return 0;
 }
 
 static int fetch(void *context, size_t i, bool damaged, bool urgent, struct error *err)
@@ -76,7 +97,8 @@ static void confine(void *context)
     (void)!store_reader_prepare(p->reader, &ignored);
     p->hot = store_hot_open(p->reader, &ignored);
     if (p->hot != NULL) {
-        p->source.hot_next = hot_next;
+        p->source.hot_take = hot_take;
+        p->source.hot_bytes = store_hot_bytes(p->hot);
         p->fds[p->source.fd_count++] = store_hot_fd(p->hot);
     }
     store_forget_master(p->store);
@@ -99,6 +121,10 @@ struct pages *pages_new(struct store *store, struct store_reader *reader)
         .chunk_count = store_reader_chunk_count(reader),
         .chunk = chunk,
         .read = read_chunk,
+        .hot_begin = hot_begin,
+        .hot_decode = hot_decode,
+        .hot_piece_bytes = STORE_HOT_PIECE_BYTES,
+        .hot_piece_runs = STORE_HOT_PIECE_RUNS,
         .fetch = p->control_fd >= 0 ? fetch : NULL,
         .fetched = p->control_fd >= 0 ? fetched : NULL,
         .fetch_fd = -1,

@@ -16,7 +16,7 @@ static bool fits(const struct pager *p, const struct pager_run *run)
     return run->offset % LAYOUT_PAGE == 0 && run->bytes > 0 && run->bytes <= p->layout.bytes &&
            run->offset <= p->layout.bytes - run->bytes &&
            (run->bytes % LAYOUT_PAGE == 0 || run->offset + run->bytes == p->layout.bytes) &&
-           p->hot.count < PAGER_HOT_RUNS_MAX &&
+           p->hot.run_count < PAGER_HOT_RUNS_MAX &&
            p->hot.total + run->bytes + LAYOUT_PAGE <= PAGER_HOT_BYTES_MAX;
 }
 
@@ -95,40 +95,33 @@ static int install(struct pager *p, const struct pager_run *run, const uint8_t *
     return result == UFFD_DONE ? 0 : error_system(err, "cannot fill in the hot set (%d)", (int)result);
 }
 
-static int keep(struct pager *p, const struct pager_run *run, const uint8_t *data, struct error *err)
+static int install_piece(struct pager *p, struct pager_hot_piece *piece, struct error *err)
 {
-    struct hot *hot = &p->hot;
-    if (hot->data == NULL) {
-        hot->data = mmap(NULL, PAGER_HOT_BYTES_MAX, PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (hot->data == MAP_FAILED)
-            return error_system(err, "cannot map memory for the hot set");
-        madvise(hot->data, PAGER_HOT_BYTES_MAX, MADV_HUGEPAGE);
-    }
-    if (hot->count == hot->capacity) {
-        hot->capacity = hot->capacity > 0 ? 2 * hot->capacity : 256;
-        hot->runs = xrealloc(hot->runs, hot->capacity * sizeof *hot->runs);
-        hot->at = xrealloc(hot->at, hot->capacity * sizeof *hot->at);
-    }
-    hot->runs[hot->count] = *run;
-    hot->at[hot->count++] = hot->bytes;
-    memcpy(hot->data + hot->bytes, data, run->bytes);
-    hot->bytes += run->bytes;
-    return 0;
+    const uint8_t *data = piece->data;
+    int result = 0;
+    for (size_t i = 0; i < piece->run_count && result == 0; data += piece->runs[i++].bytes)
+        result = install(p, &piece->runs[i], data, err);
+    decoding_give_back(p->hot.decoding, piece);
+    return result;
 }
 
 static int install_kept(struct pager *p, struct error *err)
 {
     struct hot *hot = &p->hot;
     int result = 0;
-    for (size_t i = 0; i < hot->count && result == 0; i++)
-        result = install(p, &hot->runs[i], hot->data + hot->at[i], err);
-    if (hot->data != NULL)
-        munmap(hot->data, PAGER_HOT_BYTES_MAX);
-    free(hot->runs);
-    free(hot->at);
-    *hot = (struct hot){.total = hot->total};
+    for (size_t i = 0; i < hot->kept_count && result == 0; i++)
+        result = install_piece(p, hot->kept[i], err);
+    hot->kept_count = 0;
     return result;
+}
+
+static void keep(struct hot *hot, struct pager_hot_piece *piece)
+{
+    if (hot->kept_count == hot->kept_capacity) {
+        hot->kept_capacity = hot->kept_capacity > 0 ? 2 * hot->kept_capacity : 256;
+        hot->kept = xrealloc(hot->kept, hot->kept_capacity * sizeof(struct pager_hot_piece *));
+    }
+    hot->kept[hot->kept_count++] = piece;
 }
 
 /* ---- both ---- */
@@ -144,20 +137,39 @@ static bool has_lazy(const struct layout *l, const struct pager_run *run)
 }
 
 /* Runs may have eager pages, lazy ones, or both. */
-static int take_piece(
-    struct pager *p, struct eager *e, const struct pager_hot_piece *piece, struct error *err)
+static int take_piece(struct pager *p, struct eager *e, struct pager_hot_piece *piece, struct error *err)
 {
     const uint8_t *data = piece->data;
+    bool lazy = false;
     for (size_t i = 0; i < piece->run_count; data += piece->runs[i++].bytes) {
         const struct pager_run *run = &piece->runs[i];
-        if (!fits(p, run))
-            return 0; /* not of this stream: only the start is slower */
+        if (!fits(p, run)) {
+            piece->run_count = i; /* what is not of this stream: only the start is slower */
+            break;
+        }
+        p->hot.run_count++;
         p->hot.total += run->bytes;
+        lazy |= has_lazy(&p->layout, run);
         if (p->pages_fd >= 0 && give_from_run(p, e, run, data, err) < 0)
             return -1;
         if (p->pages_fd >= 0 && next_eager(p, e) == NULL)
             fd_close(&p->pages_fd);
-        if (has_lazy(&p->layout, run) && (p->template != NULL ? install : keep)(p, run, data, err) < 0)
+    }
+    if (lazy && p->template != NULL)
+        return install_piece(p, piece, err);
+    if (lazy)
+        keep(&p->hot, piece);
+    else
+        decoding_give_back(p->hot.decoding, piece);
+    return 0;
+}
+
+static int bring_pieces(struct pager *p, struct eager *e, struct error *err)
+{
+    struct pager_hot_piece *piece;
+    while ((piece = decoding_next(p->hot.decoding)) != NULL) {
+        int mapped = p->template != NULL || p->pages_fd >= 0 ? 0 : pager_register(p, false, err);
+        if (mapped < 0 || (mapped > 0 && install_kept(p, err) < 0) || take_piece(p, e, piece, err) < 0)
             return -1;
     }
     return 0;
@@ -165,22 +177,22 @@ static int take_piece(
 
 int hot_bring(struct pager *p, struct error *err)
 {
-    const struct pager_source *source = p->source;
     struct eager e = {0};
-    struct error ignored;
-    struct pager_hot_piece piece;
-    bool more = source->hot_next != NULL && !p->options->record;
-    while (more && source->hot_next(source->context, &piece, &ignored) > 0) {
-        int mapped = p->template != NULL || p->pages_fd >= 0 ? 0 : pager_register(p, false, err);
-        if (mapped < 0 || (mapped > 0 && install_kept(p, err) < 0) || take_piece(p, &e, &piece, err) < 0)
-            return -1;
-    }
+    if (p->hot.decoding != NULL && bring_pieces(p, &e, err) < 0)
+        return -1;
     p->figures.read_ns = clock_monotonic_ns();
     if (p->pages_fd >= 0 && give_rest(p, &e, err) < 0)
         return -1;
     if (p->template == NULL && (pager_register(p, true, err) < 0 || install_kept(p, err) < 0))
         return -1;
     return 0;
+}
+
+void hot_end(struct pager *p)
+{
+    decoding_free(p->hot.decoding);
+    free(p->hot.kept);
+    p->hot = (struct hot){.total = p->hot.total};
 }
 
 /* ---- recording ---- */

@@ -123,6 +123,8 @@ int pager_register(struct pager *p, bool wait, struct error *err)
 static int prepare(struct pager *p, struct error *err)
 {
     p->figures.began_ns = clock_monotonic_ns();
+    if (p->hot.decoding != NULL)
+        decoding_begin(p->hot.decoding);
     layout_make(&p->layout, p->options->image, 0);
     p->figures.lazy_pages = p->layout.lazy_pages;
     if (chunk_check_all(p, err) < 0)
@@ -144,6 +146,7 @@ static int run(struct pager *p, struct error *err)
     if (fd_write_all(p->template_fd, &go, 1, err) < 0 ||
         fd_send_message(p->warden_fd, &ready, sizeof ready, NULL, 0, err) < 0)
         return -1;
+    hot_end(p);
     p->records = p->hot.total == 0; /* there is no hot set that could be used */
     p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
     return pager_serve(p, err);
@@ -164,8 +167,11 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
         .chunk_fetches = xcalloc(o->source->chunk_count + 1, 1)};
     prctl(PR_SET_NAME, "thaw-pager");
     wakeups_favor();
+    if (!o->record)
+        p->hot.decoding = decoding_new(o->source, decoding_helpers(o->source));
     if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);
+        hot_end(p);
         linger();
     }
     _exit(0);

@@ -51,14 +51,14 @@ struct pager_chunk {
     uint32_t bytes;
 };
 
-/* Part of the hot set: `data` has the bytes of all runs, one after the other, and is valid until the next call. */
+/* Part of the hot set: `data` has the bytes of all runs, one after the other. */
 struct pager_hot_piece {
-    const struct pager_run *runs;
+    struct pager_run *runs;
     size_t run_count;
-    const uint8_t *data;
+    uint8_t *data;
 };
 
-/* Where the pages come from. Everything is called in the pager's process (a fork of the caller's), by one thread. The
+/* Where the pages come from. Everything is called in the pager's process (a fork of the caller's), by one thread unless said. The
  * chunks cover the stream without gaps; borders lie at whole pages, but for the stream's end. */
 struct pager_source {
     void *context;
@@ -66,9 +66,15 @@ struct pager_source {
     struct pager_chunk (*chunk)(void *context, size_t i);
     /* Reads and verifies chunk `i` into `out` (its `bytes`). ERROR_NOT_FOUND: it is not here; ERROR_CORRUPT: damaged. */
     int (*read)(void *context, size_t i, void *out, struct error *err);
-    /* The hot set, in the order in which it was recorded: 1 with a piece, 0 at the end, -1 (then it goes on without the rest). NULL: there
-     * is none. */
-    int (*hot_next)(void *context, struct pager_hot_piece *piece, struct error *err);
+    /* The hot set, in pieces, in the order in which it was recorded. Several threads decode it: hot_begin, called once, makes so many
+     * workers. `hot_take` gives worker `i` the next piece: 1, or 0 at the end, or -1 (then it goes on without the rest); no two calls
+     * run at once. `hot_decode` fills in `piece`, whose room is the caller's, with what the worker took; calls for other workers run
+     * beside it. hot_take NULL: there is none. */
+    int (*hot_begin)(void *context, size_t workers, struct error *err);
+    int (*hot_take)(void *context, size_t worker, struct error *err);
+    int (*hot_decode)(void *context, size_t worker, struct pager_hot_piece *piece, struct error *err);
+    uint64_t hot_bytes;                       /* as it is stored, roughly: whether it is worth helping with */
+    uint32_t hot_piece_bytes, hot_piece_runs; /* of a piece, at most */
     /* For chunks that `read` does not find here, or finds damaged. NULL: these are lost. `fetch` begins to bring chunk `i` here and
      * does not block; `urgent`: somebody waits for it. `fetched` gives 1 and the chunk of one that is done (with an error kind in
      * `err` when it could not be had; ERROR_BUSY: it may be had later), or 0 when none is; it is called when fetch_fd is readable. */

@@ -1,6 +1,7 @@
 /* What the files of the pager share. */
 #pragma once
 
+#include "pager/decoding.h"
 #include "pager/pager.h"
 #include "pager/space.h"
 
@@ -15,14 +16,12 @@ struct cached_chunk {
     uint8_t *data; /* PAGER_CHUNK_BYTES_MAX and a page of zeros */
 };
 
-/* Lazy pages of the hot set that came before the template was mapped. */
 struct hot {
-    struct pager_run *runs;
-    size_t count, capacity;
-    uint64_t *at;  /* where in `data` each run begins */
-    uint8_t *data; /* PAGER_HOT_BYTES_MAX reserved, `bytes` used */
-    uint64_t bytes;
-    uint64_t total; /* of all pieces that have come */
+    struct decoding *decoding;     /* NULL: there is no hot set, or it is to be recorded */
+    struct pager_hot_piece **kept; /* with lazy pages, and come before the template was mapped */
+    size_t kept_count, kept_capacity;
+    size_t run_count; /* of all pieces that have come */
+    uint64_t total;   /* their bytes */
 };
 
 /* A fault that waits for a chunk from afar. */
@@ -83,6 +82,7 @@ MUST_CHECK int chunk_check_all(const struct pager *p, struct error *err);
 /* hot.c */
 /* Gives the template its eager pages, and brings in the hot set: while it is being mapped, and after. */
 MUST_CHECK int hot_bring(struct pager *p, struct error *err);
+void hot_end(struct pager *p); /* what that took: helpers and memory */
 /* A memfd with the runs of what is eager and of what was touched. */
 MUST_CHECK int hot_write_recorded(const struct pager *p, struct error *err);
 
@@ -94,4 +94,5 @@ MUST_CHECK int pager_register(struct pager *p, bool wait, struct error *err);
 /* Closes all other descriptors, and becomes nobody. */
 MUST_CHECK int confine_rights(
     const struct pager_options *options, const int *own, size_t own_count, struct error *err);
-MUST_CHECK int confine_calls(bool keeper, struct error *err); /* only the system calls that it needs */
+/* Only the system calls that it needs, in all threads; none can be made after that. */
+MUST_CHECK int confine_calls(bool keeper, struct error *err);

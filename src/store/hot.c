@@ -218,9 +218,17 @@ int store_hot_write(struct store *s, struct store_reader *r, const struct store_
 struct store_hot {
     struct store_reader *reader;
     struct sealed_reader file;
-    struct hot_decoder decoder;
     uint32_t pieces_left;
     uint64_t bytes_left;
+    struct store_hot_worker *own; /* of store_hot_next; made when that is first called */
+    uint8_t *pages;               /* its */
+};
+
+struct store_hot_worker {
+    struct store_hot *hot;
+    struct hot_decoder decoder;
+    uint8_t *plain; /* a segment: the piece that was taken, */
+    size_t len;     /* and its length */
 };
 
 static int read_header(struct store_hot *h, struct error *err)
@@ -254,8 +262,7 @@ struct store_hot *store_hot_open(struct store_reader *r, struct error *err)
 {
     struct store_hot *h = xcalloc(1, sizeof *h);
     *h = (struct store_hot){.reader = r, .file.fd = -1};
-    if (hot_decoder_init(&h->decoder, err) == 0 &&
-        sealed_reader_open(&h->file, r->dir_fd, "hot", r->data_key, r->raw_id, SEAL_HOT, err) == 0 &&
+    if (sealed_reader_open(&h->file, r->dir_fd, "hot", r->data_key, r->raw_id, SEAL_HOT, err) == 0 &&
         read_header(h, err) == 0)
         return h;
     name_hot(h, err);
@@ -282,7 +289,7 @@ static int decode_runs(struct cursor *c, const struct store_hot_piece *piece, st
 }
 
 int hot_decode_piece(struct hot_decoder *d, const uint8_t *plain, size_t len, uint64_t stream_bytes,
-    struct store_hot_piece *piece, struct error *err)
+    uint8_t *pages, struct store_hot_piece *piece, struct error *err)
 {
     struct cursor c = cursor_over(plain, len);
     *piece = (struct store_hot_piece){.runs = d->runs, .run_count = cursor_u32(&c), .bytes = cursor_u32(&c)};
@@ -296,53 +303,94 @@ int hot_decode_piece(struct hot_decoder *d, const uint8_t *plain, size_t len, ui
     piece->pages = c.at;
     if (codec == CODEC_NONE && c.left == piece->bytes)
         return 0;
-    piece->pages = d->pages;
-    return codec_decompress(&d->codecs, codec, c.at, c.left, d->pages, piece->bytes, err);
+    piece->pages = pages;
+    return codec_decompress(&d->codecs, codec, c.at, c.left, pages, piece->bytes, err);
 }
 
 int hot_decoder_init(struct hot_decoder *d, struct error *err)
 {
     d->runs = xcalloc(STORE_HOT_PIECE_RUNS, sizeof *d->runs);
-    d->pages = scratch_new(STORE_HOT_PIECE_BYTES);
     return codecs_init(&d->codecs, false, err);
 }
 
 void hot_decoder_free(struct hot_decoder *d)
 {
     codecs_free(&d->codecs);
-    scratch_free(&d->pages, STORE_HOT_PIECE_BYTES);
     free_pointer(&d->runs);
 }
 
-/* One more than the header told is damage, too. */
-static int next_piece(
-    struct store_hot *h, const uint8_t *plain, size_t len, struct store_hot_piece *piece, struct error *err)
+struct store_hot_worker *store_hot_worker_new(struct store_hot *h, struct error *err)
 {
-    if (hot_decode_piece(&h->decoder, plain, len, h->reader->recipe.stream_bytes, piece, err) < 0)
-        return -1;
-    if (h->pieces_left == 0 || piece->bytes > h->bytes_left)
+    struct store_hot_worker *w = xcalloc(1, sizeof *w);
+    w->hot = h;
+    w->plain = scratch_new(SEAL_SEGMENT_BYTES);
+    if (hot_decoder_init(&w->decoder, err) == 0)
+        return w;
+    store_hot_worker_free(w);
+    return NULL;
+}
+
+void store_hot_worker_free(struct store_hot_worker *w)
+{
+    if (w == NULL)
+        return;
+    hot_decoder_free(&w->decoder);
+    scratch_free(&w->plain, SEAL_SEGMENT_BYTES);
+    free(w);
+}
+
+/* One more than the header told is damage, too. What else a piece says is for its decoder to judge. */
+static int count_piece(struct store_hot *h, const struct store_hot_worker *w, struct error *err)
+{
+    struct cursor c = cursor_over(w->plain, w->len);
+    cursor_u32(&c); /* runs */
+    uint32_t bytes = cursor_u32(&c);
+    if (h->pieces_left == 0 || bytes > h->bytes_left) {
+        h->file.failed = true;
         return error_set(err, ERROR_CORRUPT, "it has more pieces than it tells");
+    }
     h->pieces_left--;
-    h->bytes_left -= piece->bytes;
+    h->bytes_left -= bytes;
+    return 1;
+}
+
+int store_hot_take(struct store_hot_worker *w, struct error *err)
+{
+    struct store_hot *h = w->hot;
+    int result = sealed_reader_take(&h->file, w->plain, &w->len, err);
+    if (result > 0)
+        result = count_piece(h, w, err);
+    else if (result == 0 && (h->pieces_left > 0 || h->bytes_left > 0))
+        result = error_set(err, ERROR_CORRUPT, "it ends %u pieces too early", h->pieces_left);
+    return result < 0 ? name_hot(h, err) : result;
+}
+
+int store_hot_decode(
+    struct store_hot_worker *w, void *pages, struct store_hot_piece *piece, struct error *err)
+{
+    const struct store_hot *h = w->hot;
+    if (hot_decode_piece(&w->decoder, w->plain, w->len, h->reader->recipe.stream_bytes, pages, piece, err) <
+        0)
+        return name_hot(h, err);
     return 0;
 }
 
 int store_hot_next(struct store_hot *h, struct store_hot_piece *piece, struct error *err)
 {
-    const uint8_t *plain;
-    size_t len;
     *piece = (struct store_hot_piece){0};
-    if (sealed_reader_next(&h->file, &plain, &len, err) < 0)
-        return name_hot(h, err);
-    if (plain != NULL && next_piece(h, plain, len, piece, err) < 0) {
-        h->file.failed = true;
-        return name_hot(h, err);
+    if (h->own == NULL) {
+        h->own = store_hot_worker_new(h, err);
+        if (h->own == NULL)
+            return name_hot(h, err);
+        h->pages = scratch_new(STORE_HOT_PIECE_BYTES);
     }
-    if (plain == NULL && (h->pieces_left > 0 || h->bytes_left > 0)) {
-        error_set(err, ERROR_CORRUPT, "it ends %u pieces too early", h->pieces_left);
-        return name_hot(h, err);
-    }
-    return 0;
+    int result = store_hot_take(h->own, err);
+    if (result <= 0)
+        return result;
+    result = store_hot_decode(h->own, h->pages, piece, err);
+    if (result < 0)
+        h->file.failed = true; /* there is no way on */
+    return result;
 }
 
 int store_hot_fd(const struct store_hot *h)
@@ -360,6 +408,7 @@ void store_hot_close(struct store_hot *h)
     if (h == NULL)
         return;
     sealed_reader_close(&h->file);
-    hot_decoder_free(&h->decoder);
+    store_hot_worker_free(h->own);
+    scratch_free(&h->pages, STORE_HOT_PIECE_BYTES);
     free(h);
 }

@@ -12,14 +12,14 @@
 #include "store/codec.h"
 #include "store/store.h"
 
-/* Start from {0}. */
+/* One thread's. Start from {0}. */
 struct hot_decoder {
     struct codecs codecs;
     struct store_hot_run *runs; /* STORE_HOT_PIECE_RUNS */
-    uint8_t *pages;             /* STORE_HOT_PIECE_BYTES */
 };
 MUST_CHECK int hot_decoder_init(struct hot_decoder *decoder, struct error *err);
-void hot_decoder_free(struct hot_decoder *decoder); /* wipes */
-/* A piece of a hot set of a stream of `stream_bytes`: *piece points into `plain` and the decoder. ERROR_CORRUPT. */
+void hot_decoder_free(struct hot_decoder *decoder);
+/* A piece of a hot set of a stream of `stream_bytes`: *piece points into the decoder, and into `pages` (STORE_HOT_PIECE_BYTES)
+ * or, where it is not compressed, into `plain`. ERROR_CORRUPT. */
 MUST_CHECK int hot_decode_piece(struct hot_decoder *decoder, const uint8_t *plain, size_t len,
-    uint64_t stream_bytes, struct store_hot_piece *piece, struct error *err);
+    uint64_t stream_bytes, uint8_t *pages, struct store_hot_piece *piece, struct error *err);

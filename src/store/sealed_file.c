@@ -177,10 +177,9 @@ static int read_length(struct sealed_reader *r, size_t *sealed_len, struct error
     return 0;
 }
 
-int sealed_reader_next(struct sealed_reader *r, const uint8_t **plain, size_t *len, struct error *err)
+int sealed_reader_take(struct sealed_reader *r, uint8_t *plain, size_t *len, struct error *err)
 {
     size_t sealed_len = 0;
-    *plain = NULL;
     *len = 0;
     if (r->failed)
         return error_set(err, ERROR_CORRUPT, "it was found damaged before");
@@ -188,13 +187,19 @@ int sealed_reader_next(struct sealed_reader *r, const uint8_t **plain, size_t *l
         return 0;
     r->failed = true;
     if (read_length(r, &sealed_len, err) < 0 || stored_read(r->fd, r->sealed, sealed_len, err) < 0 ||
-        unseal_segment(&r->sealer, r->sealed, sealed_len, r->left == 0, r->plain, err) < 0)
+        unseal_segment(&r->sealer, r->sealed, sealed_len, r->left == 0, plain, err) < 0)
         return -1;
     r->failed = false;
     r->ended = r->left == 0;
-    *plain = r->plain;
     *len = sealed_len - SEAL_TAG_BYTES;
-    return 0;
+    return 1;
+}
+
+int sealed_reader_next(struct sealed_reader *r, const uint8_t **plain, size_t *len, struct error *err)
+{
+    int result = sealed_reader_take(r, r->plain, len, err);
+    *plain = result > 0 ? r->plain : NULL;
+    return result < 0 ? -1 : 0;
 }
 
 void sealed_reader_close(struct sealed_reader *r)

@@ -57,4 +57,6 @@ MUST_CHECK int sealed_reader_open_fd(struct sealed_reader *r, int fd, const uint
  * there are only errors. */
 MUST_CHECK int sealed_reader_next(
     struct sealed_reader *r, const uint8_t **plain, size_t *len, struct error *err);
+/* The same, into the caller's SEAL_SEGMENT_BYTES, for one that has several segments at hand: 1, or 0 at the verified end. */
+MUST_CHECK int sealed_reader_take(struct sealed_reader *r, uint8_t *plain, size_t *len, struct error *err);
 void sealed_reader_close(struct sealed_reader *r); /* wipes */

@@ -2,12 +2,12 @@
 
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/processors.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,13 +116,6 @@ static void *thread_body(void *context)
 
 /* ---- in the writer ---- */
 
-static size_t usable_cpus(void)
-{
-    cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return count < 1 ? 1 : count > SEALING_THREADS_MAX ? SEALING_THREADS_MAX : (size_t)count;
-}
-
 static int start_threads(struct sealing *s, struct error *err)
 {
     /* Signals are for the process's first thread, which may have handlers. */
@@ -130,7 +123,8 @@ static int start_threads(struct sealing *s, struct error *err)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int result = 0;
-    for (size_t count = usable_cpus(); result == 0 && s->thread_count < count; s->thread_count++) {
+    for (size_t count = processors_usable(SEALING_THREADS_MAX); result == 0 && s->thread_count < count;
+         s->thread_count++) {
         struct sealing_thread *t = &s->threads[s->thread_count];
         t->sealing = s;
         t->tools = chunk_tools_new(true, err);

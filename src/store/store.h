@@ -157,6 +157,17 @@ struct store_hot_piece {
 };
 /* The next piece; piece->run_count is 0 at the verified end. Runs lie inside the stream. */
 MUST_CHECK int store_hot_next(struct store_hot *hot, struct store_hot_piece *piece, struct error *err);
+/* For several threads, a worker each. Pieces are taken by one at a time (the caller's lock), which reads and verifies, and decoded
+ * beside each other. The hot set must outlive its workers. */
+struct store_hot_worker;
+MUST_CHECK struct store_hot_worker *store_hot_worker_new(struct store_hot *hot, struct error *err);
+void store_hot_worker_free(struct store_hot_worker *worker); /* NULL is fine */
+/* 1: the worker has the next piece; 0: that was the verified end; -1, and then there are only errors. */
+MUST_CHECK int store_hot_take(struct store_hot_worker *worker, struct error *err);
+/* What it took: `piece` points into the worker and into `pages` (STORE_HOT_PIECE_BYTES), or, of what is not compressed, into the
+ * worker only; until it takes the next. */
+MUST_CHECK int store_hot_decode(
+    struct store_hot_worker *worker, void *pages, struct store_hot_piece *piece, struct error *err);
 int store_hot_fd(const struct store_hot *hot); /* the only descriptor that it needs, which stays its own */
 uint64_t store_hot_bytes(const struct store_hot *hot); /* of the file */
 void store_hot_close(struct store_hot *hot);           /* NULL is fine */

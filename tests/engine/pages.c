@@ -69,15 +69,39 @@ static int fetched(void *context, size_t *i, struct error *err)
     return 1;
 }
 
-static int hot_next(void *context, struct pager_hot_piece *piece, struct error *err)
+static int hot_begin(void *context, size_t workers, struct error *err)
 {
     struct pages *p = context;
+    (void)err;
+    p->taken = xcalloc(workers, sizeof *p->taken);
+    return 0;
+}
+
+/* A piece is a run, or a part of a longer one. */
+static int hot_take(void *context, size_t worker, struct error *err)
+{
+    struct pages *p = context;
+    (void)err;
     if (p->hot_next == p->hot_count)
         return 0;
-    const struct pager_run *run = &p->hot[p->hot_next++];
-    p->piece = xrealloc(p->piece, run->bytes);
-    *piece = (struct pager_hot_piece){run, 1, p->piece};
-    return read_at(p, run->offset, p->piece, run->bytes, err) < 0 ? -1 : 1;
+    const struct pager_run *run = &p->hot[p->hot_next];
+    uint64_t left = run->bytes - p->hot_done;
+    p->taken[worker] = (struct pager_run){
+        run->offset + p->hot_done, left < PAGES_HOT_PIECE_BYTES ? left : PAGES_HOT_PIECE_BYTES};
+    p->hot_done += p->taken[worker].bytes;
+    if (p->hot_done == run->bytes) {
+        p->hot_next++;
+        p->hot_done = 0;
+    }
+    return 1;
+}
+
+static int hot_decode(void *context, size_t worker, struct pager_hot_piece *piece, struct error *err)
+{
+    const struct pages *p = context;
+    piece->runs[0] = p->taken[worker];
+    piece->run_count = 1;
+    return read_at(p, piece->runs[0].offset, piece->data, piece->runs[0].bytes, err);
 }
 
 void pages_source(struct pages *p, struct pager_source *source)
@@ -90,7 +114,12 @@ void pages_source(struct pages *p, struct pager_source *source)
         .chunk_count = count,
         .chunk = chunk,
         .read = read_chunk,
-        .hot_next = p->hot_count > 0 ? hot_next : NULL,
+        .hot_begin = hot_begin,
+        .hot_take = p->hot_count > 0 ? hot_take : NULL,
+        .hot_decode = hot_decode,
+        .hot_bytes = UINT64_MAX, /* helpers are to be tried */
+        .hot_piece_bytes = PAGES_HOT_PIECE_BYTES,
+        .hot_piece_runs = 1,
         .fetch_fd = -1,
         .stream_pause_ms = p->streams ? 0 : 3600 * 1000,
         .fds = &p->fd,

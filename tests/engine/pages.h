@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #define PAGES_CHUNK_BYTES 32768u
+#define PAGES_HOT_PIECE_BYTES 65536u
 
 struct pages {
     int fd; /* a memfd with the stream */
@@ -19,10 +20,11 @@ struct pages {
     bool streams; /* the rest behind; else nothing comes that was not asked for */
     /* In the pager: */
     uint32_t reads;
-    size_t hot_next;
-    bool *here; /* chunks that have come */
-    int far[2]; /* a socket pair to the process that brings chunks */
-    uint8_t *piece;
+    size_t hot_next;         /* the run of which the next piece is taken */
+    bool *here;              /* chunks that have come */
+    int far[2];              /* a socket pair to the process that brings chunks */
+    uint64_t hot_done;       /* of that run */
+    struct pager_run *taken; /* by each worker */
 };
 
 /* Fills in the source; `p` must outlive it. */

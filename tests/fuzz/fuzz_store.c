@@ -46,12 +46,13 @@ static void try_recipe(const uint8_t *data, size_t size)
 static void try_hot(const uint8_t *data, size_t size)
 {
     static struct hot_decoder decoder;
+    static uint8_t pages[STORE_HOT_PIECE_BYTES];
     struct store_hot_piece piece;
     struct error err = {0};
     const uint64_t stream_bytes = 1u << 20;
     if (decoder.runs == NULL)
         must(hot_decoder_init(&decoder, &err) == 0);
-    if (hot_decode_piece(&decoder, data, size, stream_bytes, &piece, &err) < 0) {
+    if (hot_decode_piece(&decoder, data, size, stream_bytes, pages, &piece, &err) < 0) {
         check_error(&err);
         return;
     }

@@ -1,0 +1,32 @@
+/* The pieces of the hot set, decoded ahead of their use: by the pager's own thread, when it has nothing better to do, and by
+ * helper threads, where there are more processors and enough to decode. Whoever is free takes the next piece.
+ *
+ * Invariants:
+ *   1. Pieces are taken from the source by one thread at a time, and given out in the order in which they were taken.
+ *   2. A piece in its slot belongs to the thread that decodes it until it is done, then to the pager's until that gives it back.
+ *   3. Helpers touch nothing of the pager's but this and the source's hot set. They begin when decoding_begin is called, and
+ *      are gone when decoding_end has returned. */
+#pragma once
+
+#include "pager/pager.h"
+
+#define DECODING_THREADS_MAX 4 /* the pager's own is one of them */
+#define DECODING_HELPED_BYTES \
+    (1024 * 1024ull) /* of a hot set as it is stored: a smaller one is decoded sooner than helped with */
+#define DECODING_SLOTS_MAX 4096
+
+struct decoding;
+
+/* Of the source's hot set, with so many helpers at most; NULL when it has none, or (then it goes on without) cannot be decoded. */
+struct decoding *decoding_new(const struct pager_source *source, size_t helpers_max);
+/* How many helpers are worth it. */
+size_t decoding_helpers(const struct pager_source *source);
+/* Helpers may begin: not before they are confined. */
+void decoding_begin(struct decoding *d);
+/* The next piece, which stays valid until it is given back or all ends; NULL: there are no more, or what follows is damaged, or
+ * every slot is the caller's. */
+struct pager_hot_piece *decoding_next(struct decoding *d);
+void decoding_give_back(struct decoding *d, struct pager_hot_piece *piece);
+/* Ends the helpers; what was given out stays. */
+void decoding_end(struct decoding *d);
+void decoding_free(struct decoding *d); /* NULL is fine */
