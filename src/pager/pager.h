@@ -14,7 +14,8 @@
  *   follows its advice (huge pages)    <---  go on                    PAGER_COMPLETE ---> later clones have no trace of it
  *
  * The process that begins as the builder of a template (the feeder) is the *keeper*; the pager is its child with the same
- * table of descriptors (CLONE_FILES). The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
+ * table of descriptors (CLONE_FILES). It has one thread, but while the hot set is brought in: then, where that is big and there are
+ * more processors, helper threads decode it beside (decoding.h), and are gone before anybody is served. The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
  * is closed. So none is, while there is a process whose memory it serves: the pager ends only when all of these are
  * gone; if it dies before, the keeper says PAGER_DIED, keeps the descriptors until all are gone, and ends then. Neither
  * dies with the warden: sandboxes and templates do.
