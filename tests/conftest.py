@@ -102,6 +102,6 @@ def s3_server():
 def s3_proxy(s3_server):
     """A proxy before the S3 server, without faults yet."""
     import s3
-    proxy = s3.Proxy(s3_server.port)
+    proxy = s3.Proxy(s3_server)
     yield proxy
     proxy.stop()

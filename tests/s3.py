@@ -1,8 +1,12 @@
 """A real S3 server for tests (s3rver, from npm), and a proxy of ours before it that checks every signature and every body's hash
-with Amazon's own library, as S3 does and s3rver does not, and that does what networks and servers do on bad days."""
+with Amazon's own library, as S3 does and s3rver does not, and that does what networks and servers do on bad days.
+
+THAW_TEST_S3_ENDPOINT (http://HOST:PORT), THAW_TEST_S3_KEY and THAW_TEST_S3_SECRET name another server to test with: a bucket is
+made there, and removed in the end."""
 
 import contextlib
 import hashlib
+import os
 import pathlib
 import re
 import resource
@@ -15,6 +19,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import boto3
@@ -27,8 +32,10 @@ import harness
 
 S3RVER = "s3rver@3.7.1"
 FOLDER = harness.BUILD.parent / "build-s3" if harness.BUILD.parent != harness.ROOT else harness.BUILD / "s3"
-KEY, SECRET = "S3RVER", "S3RVER"  # the only account that it knows
-BUCKET = "snapshots"
+GIVEN = os.environ.get("THAW_TEST_S3_ENDPOINT")
+# S3RVER is the only account that s3rver knows. Taken out, as a test looks for them in every process's environment.
+KEY, SECRET = os.environ.pop("THAW_TEST_S3_KEY", "S3RVER"), os.environ.pop("THAW_TEST_S3_SECRET", "S3RVER")
+BUCKET = f"thaw-test-{os.urandom(4).hex()}" if GIVEN else "snapshots"
 
 
 def install():
@@ -48,27 +55,32 @@ def raise_file_limit():
 
 
 class Server:
-    """s3rver on a free port, with one empty bucket."""
+    """s3rver on a free port, or the server that was given, with one empty bucket."""
 
     def __init__(self):
+        self.process = None
+        address = urllib.parse.urlsplit(GIVEN or f"http://127.0.0.1:{harness.free_port()}")
+        self.host, self.port = address.hostname, address.port
+        self.endpoint = f"http://{self.host}:{self.port}"
+        self.client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
+                                   aws_secret_access_key=SECRET,
+                                   config=botocore.config.Config(s3={"addressing_style": "path"}))
+        if GIVEN:
+            self.client.create_bucket(Bucket=BUCKET)
+        else:
+            self.start()
+
+    def start(self):
         self.folder = tempfile.mkdtemp(prefix="thaw-s3-")
-        self.port = harness.free_port()
         self.log = open(pathlib.Path(self.folder) / "log", "wb")
         program = install()
         self.process = subprocess.Popen(
             [shutil.which("node"), "--openssl-legacy-provider", program,  # for the tokens of long lists
-              "-d", str(pathlib.Path(self.folder) / "data"), "-a", "127.0.0.1", "-p", str(self.port),
+             "-d", str(pathlib.Path(self.folder) / "data"), "-a", "127.0.0.1", "-p", str(self.port),
              "--configure-bucket", BUCKET, "--no-vhost-buckets"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=raise_file_limit)
         harness.BESIDE.append(self.process)
-        self.client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id=KEY,
-                                   aws_secret_access_key=SECRET,
-                                   config=botocore.config.Config(s3={"addressing_style": "path"}))
         harness.wait_until(self.answers, "the S3 server to answer")
-
-    @property
-    def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
 
     def answers(self):
         assert self.process.poll() is None, pathlib.Path(self.log.name).read_text()
@@ -94,11 +106,24 @@ class Server:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=body)
 
     def stop(self):
+        if self.process is None:
+            for key in self.keys():
+                self.client.delete_object(Bucket=BUCKET, Key=key)
+            self.client.delete_bucket(Bucket=BUCKET)
+            return
         self.process.kill()
         self.process.wait()
         harness.BESIDE.remove(self.process)
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sign(method, url, headers, body):
+    """The headers of a request that was changed, signed anew."""
+    request = botocore.awsrequest.AWSRequest(method=method, url=url, data=body,
+                                             headers={n: v for n, v in headers if n.lower() not in ("authorization", "x-amz-content-sha256")})
+    botocore.auth.S3SigV4Auth(botocore.credentials.Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
+    return list(request.headers.items())
 
 
 def refusal(method, url, headers, body):
@@ -124,6 +149,9 @@ def refusal(method, url, headers, body):
     return None
 
 
+TOKEN = "a place/in +the= list "  # of an empty page; behind it, where that is
+
+
 class Request:
     """What the proxy knows of a request when it decides what to do with it."""
 
@@ -142,11 +170,15 @@ class Proxy:
       ("slow", s)         the answer in pieces, over s seconds
       ("wrong_request",)  the request's body with bytes flipped, on the way to here
       ("wrong_write",)    the same, behind here: the server stores other bytes
+      ("encrypted",)      as a store does that encrypts: ETags are no MD5
+      ("empty_page",)     a list's answer without names that says there are more, behind a token
     """
 
-    def __init__(self, port, certificate=None):
+    def __init__(self, server, certificate=None):
         """`certificate`: (file, key file) of a TLS server."""
-        self.server_port = port
+        self.server_address = server.host, server.port
+        self.page = None  # the most names in a page of a list
+        self.etags = {}  # of what is "encrypted": what we have said, and what the server said
         self.tls = None
         if certificate:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -157,7 +189,8 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self.listener.getsockname()[1]
         self.closed = False
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, daemon=True)
+        self.accepting.start()
 
     @property
     def endpoint(self):
@@ -173,6 +206,8 @@ class Proxy:
 
     def stop(self):
         self.closed = True
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join()  # else it could accept from the next listener that gets this one's number
         self.listener.close()
 
     def accept(self):
@@ -194,7 +229,7 @@ class Proxy:
 
     def ask(self, first, headers, body):
         """The server's answer: (first line, headers, body). On a connection of its own: it closes those that are idle."""
-        with socket.create_connection(("127.0.0.1", self.server_port)) as server, server.makefile("rb") as answers:
+        with socket.create_connection(self.server_address) as server, server.makefile("rb") as answers:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             method = first.split()[0]
             server.sendall(self.write_head(first, [(n, v) for n, v in headers if n.lower() != "connection"]) + body)
@@ -274,12 +309,30 @@ class Proxy:
             return True
         if what == "wrong_write":
             body = self.flip(body)
+        if what == "empty_page":
+            token = TOKEN + dict(urllib.parse.parse_qsl(path.partition("?")[2])).get("start-after", "")
+            answer = f"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+            client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n{answer}".encode())
+            return True
+        if self.page and "list-type=2" in path:
+            path = re.sub(rf"continuation-token={urllib.parse.quote(TOKEN, safe='')}([^&]*)&(.*)", r"\2&start-after=\1", path)
+            path = re.sub(r"max-keys=\d+", f"max-keys={self.page}", path)
+            headers = sign(method, self.endpoint + path, headers, body)
+            first = f"{method} {path} HTTP/1.1\r\n".encode()
+        if what == "encrypted" and method == "POST" and body:
+            for ours, theirs in self.etags.items():
+                body = body.replace(ours.encode(), theirs.encode())
+            headers = sign(method, self.endpoint + path, headers, body)
         return self.give(client, what, how, *self.ask(first, headers, body))
 
     def give(self, client, what, how, first, headers, answer):
         def with_length(n):
             return [(k, v if k.lower() != "content-length" else str(n)) for k, v in headers]
 
+        if what == "encrypted" and (etag := self.value(headers, "etag")):
+            ours = hashlib.md5(etag.encode()).hexdigest()
+            self.etags[ours] = etag.strip('"')
+            headers = [(k, v) for k, v in headers if k.lower() != "etag"] + [("ETag", f'"{ours}"'), ("x-amz-server-side-encryption", "aws:kms")]
         if what == "wrong":
             answer = self.flip(answer)
         elif what == "longer":

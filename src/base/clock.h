@@ -16,6 +16,12 @@ static inline uint64_t clock_monotonic_ns(void)
     return clock_read_ns(CLOCK_MONOTONIC);
 }
 
+/* Goes on while the machine sleeps. */
+static inline uint64_t clock_boot_ns(void)
+{
+    return clock_read_ns(CLOCK_BOOTTIME);
+}
+
 static inline uint64_t clock_wall_ms(void)
 {
     return clock_read_ns(CLOCK_REALTIME) / 1000000u;

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -112,6 +113,25 @@ static int keep_credentials(struct service *s, const struct role_options *o, str
     return role_take_credentials(o, c, err);
 }
 
+static void read_seconds(const char *variable, uint64_t *seconds)
+{
+    const char *text = getenv(variable);
+    char *end = NULL;
+    uint64_t given = text != NULL ? strtoull(text, &end, 10) : 0;
+    if (end != NULL && end != text && *end == '\0')
+        *seconds = given;
+}
+
+/* For tests only. */
+static void read_origin_times(struct store *store)
+{
+    struct store_origin_times times;
+    store_origin_times(store, &times);
+    read_seconds("THAWD_ORIGIN_GRACE_S", &times.grace_s);
+    read_seconds("THAWD_ORIGIN_BURST_WAIT_S", &times.burst_wait_s);
+    store_set_origin_times(store, &times);
+}
+
 static int open_origin(struct service *s, const struct role_options *o, struct error *err)
 {
     struct s3_options s3;
@@ -123,6 +143,7 @@ static int open_origin(struct service *s, const struct role_options *o, struct e
         return error_system(err, "cannot make the courier's socket");
     CLEANUP_FREE char *address = courier_address(&s3);
     store_use_origin(s->store, s->control[0], address);
+    read_origin_times(s->store);
     return 0;
 }
 

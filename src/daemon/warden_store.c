@@ -122,15 +122,6 @@ static int run_verify(struct store_job *job, struct error *err)
     return 0;
 }
 
-/* Tests cannot wait for a day. */
-static uint64_t origin_grace_s(void)
-{
-    const char *text = getenv("THAWD_ORIGIN_GRACE_S");
-    char *end = NULL;
-    uint64_t seconds = text != NULL ? strtoull(text, &end, 10) : 0;
-    return end != NULL && end != text && *end == '\0' ? seconds : ORIGIN_GRACE_S;
-}
-
 static void add_origin_totals(json_t *totals, const struct store_origin_collected *o)
 {
     json_object_set_new(totals, "origin_removed_chunks", json_integer((json_int_t)o->removed_chunks));
@@ -154,7 +145,7 @@ static int run_gc(struct store_job *job, struct error *err)
         return -1;
     bool has_origin =
         store_origin_control(store) >= 0 && (job->lines_fd >= 0 || store_collect_origin_is_due(store));
-    if (has_origin && store_collect_origin(store, origin_grace_s(), &o, err) < 0)
+    if (has_origin && store_collect_origin(store, &o, err) < 0)
         return -1;
     json_t *totals = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "removed_chunks",
         (json_int_t)c.removed_chunks, "removed_bytes", (json_int_t)c.removed_bytes, "kept_chunks",

@@ -88,6 +88,7 @@ static void start_job(struct job *job)
         .if_absent = job->request.flags & ORIGIN_IF_ABSENT,
         .fd = job->fd,
         .bytes_max = job->request.bytes_max,
+        .before_ns = job->request.before_ns,
         .done = job_done,
         .context = job};
     c->running++;

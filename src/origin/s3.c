@@ -133,10 +133,18 @@ static uint64_t pause_ns(unsigned attempts)
     return most / 2 + most / 2 * random / UINT32_MAX;
 }
 
+static bool is_too_late(const struct s3_operation *op, struct error *err)
+{
+    if (op->before_ns == 0 || clock_boot_ns() < op->before_ns)
+        return false;
+    error_set(err, ERROR_BUSY, "%s: the time for it is over", op->name);
+    return true;
+}
+
 static void start(struct s3_work *w)
 {
     struct error err = {0};
-    if (s3_prepare(w, &err) < 0) {
+    if (is_too_late(w->operation, &err) || s3_prepare(w, &err) < 0) {
         end_operation(w, &err);
         return;
     }
@@ -185,7 +193,7 @@ static void go_on(struct s3_work *w)
         begin_step(w, S3_PART);
         return;
     case S3_PART:
-        memcpy(w->part_md5[w->part_count++], w->payload_md5, sizeof w->payload_md5);
+        s3_note_part(w);
         begin_step(w, (uint64_t)w->part_count * S3_PART_BYTES >= w->bytes ? S3_COMPLETE : S3_PART);
         return;
     case S3_SINGLE:
@@ -259,7 +267,7 @@ static void end_operation(struct s3_work *w, const struct error *why)
     buffer_free(&w->exchange.text);
     buffer_free(&w->url);
     buffer_free(&w->document);
-    free(w->part_md5);
+    buffer_free(&w->parts);
     free(w);
     op->work = NULL;
     op->done(op);
@@ -286,7 +294,6 @@ static void start_now(void *context)
         begin_step(w, S3_SINGLE);
         return;
     }
-    w->part_md5 = xcalloc(w->bytes / S3_PART_BYTES + 1, sizeof *w->part_md5);
     begin_step(w, S3_CREATE);
 }
 

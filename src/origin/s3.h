@@ -41,7 +41,7 @@ struct s3_operation {
     const char *name, *after;
     bool if_absent;
     int fd; /* STORE: what is to be stored. FETCH: an empty file, for the contents */
-    uint64_t bytes_max;
+    uint64_t bytes_max, before_ns;
     s3_done *done;
     void *context;
 

@@ -2,6 +2,7 @@
 #include "origin/s3_private.h"
 #include "origin/xml.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -85,8 +86,8 @@ static enum s3_verdict judge_failure(const struct s3_work *w, int status, struct
         return S3_BAD;
     }
     bool again = may_pass(status, c.code);
-    error_set(err, again ? ERROR_BUSY : ERROR_INVALID, "the origin answers %d %s%s%s", status, c.code, colon,
-        c.message);
+    error_set(err, again ? ERROR_BUSY : ERROR_INVALID, "the origin answers %d%s%s%s%s", status,
+        c.code[0] != '\0' ? " " : "", c.code, colon, c.message);
     return again ? S3_AGAIN : S3_BAD;
 }
 
@@ -102,6 +103,17 @@ static bool was_stored_whole(const struct s3_work *w)
     memcpy(etag, given + quote, S3_MD5_HEX);
     etag[S3_MD5_HEX] = '\0';
     return strspn(etag, "0123456789abcdefABCDEF") != S3_MD5_HEX || strcasecmp(etag, w->payload_md5) == 0;
+}
+
+/* A store that encrypts names parts otherwise than by their MD5. */
+void s3_note_part(struct s3_work *w)
+{
+    const char *etag = w->exchange.etag;
+    bool is_usable =
+        etag[0] != '\0' && strspn(etag, "\"" S3_ETAG_CHARACTERS) == strlen(etag); /* in XML as it is */
+    buffer_printf(&w->parts, "<Part><PartNumber>%u</PartNumber><ETag>", ++w->part_count);
+    buffer_printf(&w->parts, is_usable ? "%s" : "\"%s\"", is_usable ? etag : w->payload_md5);
+    buffer_printf(&w->parts, "</ETag></Part>");
 }
 
 static enum s3_verdict judge_fetch(const struct s3_work *w, struct error *err)
@@ -194,12 +206,15 @@ int s3_read_upload_id(struct s3_work *w, struct error *err)
     return w->upload_id[0] != '\0' ? 0 : error_set(err, ERROR_CORRUPT, "the answer has no id of an upload");
 }
 
+/* Where a page ends is said by its last name, as it would be on another machine and tomorrow; the store's token is for a page without
+ * any, which only some stores give. */
 struct list {
     struct s3_work *work;
     bool is_list, truncated;
     size_t seen;
     char key[S3_PREFIX_MAX + ORIGIN_NAME_MAX + 2]; /* "" when it is none of ours, as it is too long */
     uint64_t bytes, modified_s;
+    char token[S3_LIST_TOKEN_MAX + 1];
 };
 
 static bool parse_u64(const char *text, uint64_t *out)
@@ -251,6 +266,8 @@ static int take_list_element(void *context, const char *path, const char *text, 
         l->is_list = true;
     if (strcmp(path, "ListBucketResult/IsTruncated") == 0)
         l->truncated = strcmp(text, "true") == 0;
+    if (strcmp(path, "ListBucketResult/NextContinuationToken") == 0)
+        snprintf(l->token, sizeof l->token, "%s", text);
     if (strncmp(path, "ListBucketResult/Contents", sizeof "ListBucketResult/Contents" - 1) != 0)
         return 0;
     const char *part = path + sizeof "ListBucketResult/Contents" - 1;
@@ -284,8 +301,9 @@ int s3_read_list(struct s3_work *w, struct error *err)
         return -1;
     if (!l.is_list)
         return error_set(err, ERROR_CORRUPT, "the answer is no list");
-    if (l.truncated && l.seen == 0)
+    if (l.truncated && l.seen == 0 && (l.token[0] == '\0' || strcmp(l.token, w->list_token) == 0))
         return error_set(err, ERROR_CORRUPT, "the list has no end");
+    snprintf(w->list_token, sizeof w->list_token, "%s", l.seen == 0 ? l.token : "");
     op->more = l.truncated;
     qsort(op->entries, op->entry_count, sizeof *op->entries, compare_entries);
     return 0;

@@ -5,7 +5,9 @@
 #include "origin/s3.h"
 
 #define S3_UPLOAD_ID_MAX 1024
+#define S3_LIST_TOKEN_MAX 2048
 #define S3_MD5_HEX 32
+#define S3_ETAG_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.+/=:"
 #define S3_PARTS_MAX 1024 /* ORIGIN_OBJECT_BYTES_MAX / S3_PART_BYTES */
 #define S3_WORD_MAX 512   /* of an error's code and message */
 
@@ -41,11 +43,12 @@ struct s3_work {
     uint64_t bytes, offset, length; /* STORE: of the file; and what of it this request sends */
     char payload_sha256[SIGV4_HEX + 1], payload_md5[S3_MD5_HEX + 1];
     char upload_id[S3_UPLOAD_ID_MAX + 1];
-    char (*part_md5)[S3_MD5_HEX + 1]; /* of the parts that are there */
-    unsigned part_count;
+    unsigned part_count;         /* that are there */
+    struct buffer parts;         /* what COMPLETE says of them */
     struct buffer url, document; /* of this request */
-    char last_key[S3_PREFIX_MAX + ORIGIN_NAME_MAX +
-                  2]; /* LIST: where this page ended, when it held no name of ours */
+    /* LIST: where this page ended, when it held no name of ours; and what the store calls that place. */
+    char last_key[S3_PREFIX_MAX + ORIGIN_NAME_MAX + 2];
+    char list_token[S3_LIST_TOKEN_MAX + 1];
 };
 
 /* s3_request.c: write the next request of a work into its exchange, and sign it. */
@@ -56,6 +59,8 @@ MUST_CHECK int s3_hash_payload(struct s3_work *work, struct error *err);
 /* s3_answer.c: what an answer means. */
 enum s3_verdict { S3_GOOD, S3_AGAIN, S3_BAD };
 enum s3_verdict s3_judge(struct s3_work *work, struct error *err);
+/* A part has arrived: note it for COMPLETE, by the name that the answer gives it. */
+void s3_note_part(struct s3_work *work);
 /* The answers' documents. */
 MUST_CHECK int s3_read_list(struct s3_work *work, struct error *err);
 MUST_CHECK int s3_read_upload_id(struct s3_work *work, struct error *err);

@@ -83,9 +83,15 @@ static void append_key(struct buffer *out, const struct s3_work *w, const char *
 static void append_list_query(struct buffer *out, const struct s3_work *w)
 {
     const struct s3_operation *op = w->operation;
+    bool goes_on = w->list_token[0] != '\0';
+    if (goes_on) { /* first, as the signature is of the parameters in the order of their names */
+        buffer_printf(out, "continuation-token=");
+        sigv4_encode(out, w->list_token, false);
+        buffer_printf(out, "&");
+    }
     buffer_printf(out, "list-type=2&max-keys=%d&prefix=", ORIGIN_LIST_MAX);
     append_key(out, w, op->name);
-    if (w->last_key[0] == '\0' && (op->after == NULL || op->after[0] == '\0'))
+    if (goes_on || (w->last_key[0] == '\0' && (op->after == NULL || op->after[0] == '\0')))
         return;
     buffer_printf(out, "&start-after=");
     if (w->last_key[0] != '\0')
@@ -153,9 +159,7 @@ static void set_body(struct s3_work *w)
     if (w->step != S3_COMPLETE)
         return;
     buffer_printf(&w->document, "<CompleteMultipartUpload>");
-    for (unsigned i = 0; i < w->part_count; i++)
-        buffer_printf(&w->document, "<Part><PartNumber>%u</PartNumber><ETag>\"%s\"</ETag></Part>", i + 1,
-            w->part_md5[i]);
+    buffer_append(&w->document, w->parts.data, w->parts.len);
     buffer_printf(&w->document, "</CompleteMultipartUpload>");
     uint8_t digest[EVP_MAX_MD_SIZE];
     EVP_Digest(w->document.data, w->document.len, digest, NULL, EVP_sha256(), NULL);

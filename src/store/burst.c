@@ -43,7 +43,7 @@ static int make_names(struct burst *b, struct error *err)
 
 int burst_begin(struct burst *b, struct origin *o, struct error *err)
 {
-    b->begun_ns = clock_monotonic_ns();
+    b->begun_ns = clock_boot_ns();
     if (make_names(b, err) < 0)
         return -1;
     return put(o, b->name, err);
@@ -51,7 +51,12 @@ int burst_begin(struct burst *b, struct origin *o, struct error *err)
 
 bool burst_may_remove(const struct burst *b)
 {
-    return clock_monotonic_ns() < b->begun_ns + BURST_SEND_S * NS_PER_S;
+    return clock_boot_ns() < b->begun_ns + BURST_SEND_S * NS_PER_S;
+}
+
+uint64_t burst_last_try_ns(const struct burst *b)
+{
+    return b->begun_ns + BURST_TRY_S * NS_PER_S;
 }
 
 int burst_end(const struct burst *b, struct origin *o, struct error *err)
@@ -156,10 +161,10 @@ static int declare_over(const struct burst_watch *w, struct origin *o, struct er
     return 0;
 }
 
-static int wait_for(const struct burst_watch *then, struct origin *o, struct error *err)
+static int wait_for(const struct burst_watch *then, struct origin *o, uint64_t wait_s, struct error *err)
 {
     CLEANUP_BURST_WATCH struct burst_watch now = {0};
-    uint64_t until_ns = clock_monotonic_ns() + BURST_WAIT_S * NS_PER_S;
+    uint64_t until_ns = clock_monotonic_ns() + wait_s * NS_PER_S;
     bool waits = is_any_running(then);
     while (waits && clock_monotonic_ns() < until_ns) {
         usleep(POLL_US);
@@ -170,13 +175,14 @@ static int wait_for(const struct burst_watch *then, struct origin *o, struct err
     return waits ? declare_over(then, o, err) : 0;
 }
 
-int burst_watch_end(const struct burst_watch *before, struct origin *o, bool *any, struct error *err)
+int burst_watch_end(
+    const struct burst_watch *before, struct origin *o, uint64_t wait_s, bool *any, struct error *err)
 {
     CLEANUP_BURST_WATCH struct burst_watch now = {0};
     if (burst_watch_begin(&now, o, err) < 0)
         return -1;
     *any = is_any_running(before) || is_any_new(before, &now);
-    return *any ? wait_for(&now, o, err) : 0;
+    return *any ? wait_for(&now, o, wait_s, err) : 0;
 }
 
 int burst_sweep_stale(struct origin *o, uint64_t now_s, struct error *err)

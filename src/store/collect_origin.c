@@ -187,8 +187,11 @@ static int remove_from(
         *rest = !burst_may_remove(burst);
         if (*rest)
             break;
-        const struct origin_request request = {
-            .verb = ORIGIN_REMOVE, .name = entry->name, .fd = -1, .context = entry};
+        const struct origin_request request = {.verb = ORIGIN_REMOVE,
+            .name = entry->name,
+            .fd = -1,
+            .before_ns = burst_last_try_ns(burst),
+            .context = entry};
         if (origin_begin(c->origin, &request, &failure) < 0)
             break;
     }
@@ -260,9 +263,9 @@ static int sweep(struct collection *c, struct error *err)
 
 /* ---- all of it ---- */
 
-static int collect(struct collection *c, uint64_t grace_s, struct error *err)
+static int collect(struct collection *c, struct error *err)
 {
-    uint64_t now_s = 0;
+    uint64_t now_s = 0, grace_s = c->store->origin_times.grace_s;
     if (burst_ask_time(c->origin, &now_s, err) < 0 || burst_sweep_stale(c->origin, now_s, err) < 0)
         return -1;
     if (now_s < grace_s)
@@ -274,14 +277,13 @@ static int collect(struct collection *c, uint64_t grace_s, struct error *err)
     return sweep(c, err);
 }
 
-int store_collect_origin(
-    struct store *store, uint64_t grace_s, struct store_origin_collected *collected, struct error *err)
+int store_collect_origin(struct store *store, struct store_origin_collected *collected, struct error *err)
 {
     *collected = (struct store_origin_collected){0};
     struct collection c = {.store = store, .origin = store_origin(store), .collected = collected};
     if (c.origin == NULL)
         return error_set(err, ERROR_INVALID, "there is no origin");
-    int result = collect(&c, grace_s, err);
+    int result = collect(&c, err);
     ledger_free(&c.ledger);
     return result;
 }

@@ -250,7 +250,8 @@ static int copy_name(char out[ORIGIN_NAME_MAX + 1], const char *name, struct err
 static int check_request(const struct origin_request *r, struct origin_wire_request *out, struct error *err)
 {
     bool is_list = r->verb == ORIGIN_LIST;
-    *out = (struct origin_wire_request){.verb = r->verb, .flags = r->flags, .bytes_max = r->bytes_max};
+    *out = (struct origin_wire_request){
+        .verb = r->verb, .flags = r->flags, .bytes_max = r->bytes_max, .before_ns = r->before_ns};
     if (copy_name(out->name, r->name, err) < 0 || copy_name(out->after, r->after ? r->after : "", err) < 0)
         return -1;
     size_t len = strlen(out->name);

@@ -53,6 +53,7 @@ struct origin_request {
     const char *after; /* LIST: only names behind this one; or NULL */
     int fd; /* STORE: a file, read from its start by its size now; stays the caller's, open until the reply */
     uint64_t bytes_max; /* FETCH: more is ERROR_LIMIT; 0: ORIGIN_OBJECT_BYTES_MAX */
+    uint64_t before_ns; /* no try begins later, by clock_boot_ns: ERROR_BUSY; 0: no such limit */
     void *context;      /* comes back with the reply */
 };
 

@@ -58,6 +58,7 @@ void origin_wire_encode_request(struct buffer *out, const struct origin_wire_req
     buffer_append_u8(out, (uint8_t)r->verb);
     buffer_append_u8(out, (uint8_t)r->flags);
     buffer_append_u64(out, r->bytes_max);
+    buffer_append_u64(out, r->before_ns);
     buffer_append_string(out, r->name);
     buffer_append_string(out, r->after);
 }
@@ -68,6 +69,7 @@ int origin_wire_decode_request(struct origin_wire_request *r, struct bytes packe
     *r = (struct origin_wire_request){.id = cursor_u64(&c), .verb = (enum origin_verb)cursor_u8(&c)};
     r->flags = cursor_u8(&c);
     r->bytes_max = cursor_u64(&c);
+    r->before_ns = cursor_u64(&c);
     if (r->id == 0)
         return bad(err, "id");
     if (r->verb < ORIGIN_FETCH || r->verb > ORIGIN_LOOK)

@@ -16,7 +16,7 @@ struct origin_wire_request {
     uint64_t id; /* not 0; comes back */
     enum origin_verb verb;
     unsigned flags;
-    uint64_t bytes_max;
+    uint64_t bytes_max, before_ns;
     char name[ORIGIN_NAME_MAX + 1];
     char after[ORIGIN_NAME_MAX + 1];
 };

@@ -26,6 +26,7 @@ struct store {
     struct keyring *keyring;         /* NULL once it was forgotten */
     int origin_control_fd;           /* not ours; -1: there is no origin */
     uint8_t origin_id[ORIGIN_MARK_ID_BYTES];
+    struct store_origin_times origin_times;
     struct origin *origin; /* of the process origin_pid */
     pid_t origin_pid;
 };

@@ -22,6 +22,17 @@ void store_use_origin(struct store *s, int control_fd, const char *address)
 {
     s->origin_control_fd = control_fd;
     origin_mark_id(s->origin_id, address);
+    s->origin_times = (struct store_origin_times){ORIGIN_GRACE_S, BURST_WAIT_S};
+}
+
+void store_origin_times(const struct store *s, struct store_origin_times *times)
+{
+    *times = s->origin_times;
+}
+
+void store_set_origin_times(struct store *s, const struct store_origin_times *times)
+{
+    s->origin_times = *times;
 }
 
 int store_origin_control(const struct store *s)
@@ -186,7 +197,7 @@ static int push_watched(struct push *p, const struct recipe *recipe, struct erro
     CLEANUP_BURST_WATCH struct burst_watch watch = {0};
     bool any = false;
     if (burst_watch_begin(&watch, p->origin, err) < 0 || push_all(p, recipe, err) < 0 ||
-        burst_watch_end(&watch, p->origin, &any, err) < 0)
+        burst_watch_end(&watch, p->origin, p->store->origin_times.burst_wait_s, &any, err) < 0)
         return -1;
     p->asks_for_all = true;
     if (any && push_all(p, recipe, err) < 0)

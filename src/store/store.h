@@ -56,6 +56,13 @@ void store_forget_master(struct store *store);
  * `control_fd` (not kept open, not closed) is what origin_new takes; `address` names the origin: what is known of one means
  * nothing to another. */
 void store_use_origin(struct store *store, int control_fd, const char *address);
+/* Tests cannot wait for hours. */
+struct store_origin_times {
+    uint64_t grace_s;      /* ORIGIN_GRACE_S */
+    uint64_t burst_wait_s; /* see store/burst.h */
+};
+void store_origin_times(const struct store *store, struct store_origin_times *times);
+void store_set_origin_times(struct store *store, const struct store_origin_times *times);
 int store_origin_control(const struct store *store); /* -1: there is no origin */
 struct origin *store_origin(
     struct store *store); /* this process's connection (store/origin.h); NULL: there is none */

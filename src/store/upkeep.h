@@ -71,10 +71,10 @@ struct store_origin_collected {
     uint64_t kept_chunks;  /* that snapshots need */
     uint64_t young_chunks; /* that no snapshot names, stored less than the grace ago */
 };
-/* Removes from the origin the chunks that no snapshot refers to, there or here, and that were stored there at least `grace_s`
- * (ORIGIN_GRACE_S, but for tests) ago. When a snapshot there cannot be read, nothing is removed, and the error has its name. */
+/* Removes from the origin the chunks that no snapshot refers to, there or here, and that were stored there at least
+ * ORIGIN_GRACE_S ago. When a snapshot there cannot be read, nothing is removed, and the error has its name. */
 MUST_CHECK int store_collect_origin(
-    struct store *store, uint64_t grace_s, struct store_origin_collected *collected, struct error *err);
+    struct store *store, struct store_origin_collected *collected, struct error *err);
 /* Whether a day has passed since this last said so; the first time that it is asked, it has not. For collections that nobody
  * asked for. */
 bool store_collect_origin_is_due(struct store *store);

@@ -40,6 +40,15 @@ def test_objects_come_back_as_they_went(s3_server, s3_proxy, file, tmp_path):
     assert s3_server.keys("tool/") == {"tool/chunks/ab/one": 20 << 20}
 
 
+def test_a_store_that_encrypts(s3_proxy, file, tmp_path):
+    s3_proxy.fault = lambda request: ("encrypted",)
+    for size in 70000, 20 << 20:
+        path, out = file(size), tmp_path / "out"
+        lines = run(s3_proxy.endpoint, "store", "chunks/ab/two", path, "look", "chunks/ab/two", "fetch", "chunks/ab/two", out)
+        assert lines == ["ok ", f"ok {size} 1", "ok "], lines
+        assert out.read_bytes() == path.read_bytes()
+
+
 def test_a_long_list_and_what_is_not_ours(s3_server, s3_proxy):
     s3_server.put("tool/many/ what is this?", b"x")
     s3_server.put("toolbox/many/1", b"x")
@@ -50,6 +59,27 @@ def test_a_long_list_and_what_is_not_ours(s3_server, s3_proxy):
     assert lines[451:455] == ["ok 450", "ok 0", "ok ", "ok "]
     assert lines[455].startswith("not-found many/00000: ")
     assert lines[-1] == "ok 449"
+
+
+def test_pages_of_a_list(s3_server, s3_proxy):
+    """Short ones, some that have only names which are not ours, and empty ones, behind which there are more."""
+    for i in range(12):
+        s3_server.put(f"pages/many/ what is {i}?", b"x")
+    s3_proxy.page = 5
+    given = set()
+
+    def empty_once(request):
+        if request.method == "GET" and "start-after" in request.path and request.path not in given:
+            given.add(request.path)
+            return ("empty_page",) if len(given) % 2 else None
+
+    s3_proxy.fault = empty_once
+    lines = run(s3_proxy.endpoint, "many", "33", "list", "many/", origin=f"s3://{s3.BUCKET}/pages")
+    assert lines == ["ok ", *[f"many/{i:05} 3 1" for i in range(33)], "ok 33"], lines
+    assert s3_proxy.count("GET", "continuation-token=") >= 3 and s3_proxy.count("GET", "start-after") >= 8
+    s3_proxy.fault = lambda request: ("empty_page",)
+    line, = run(s3_proxy.endpoint, "list", "many/", origin=f"s3://{s3.BUCKET}/pages")
+    assert line.startswith("busy ") and "no end" in line, line
 
 
 def test_refusals_are_told_in_words(s3_server, s3_proxy, file):
@@ -150,6 +180,18 @@ def test_a_stalled_request_is_given_up_and_repeated(s3_proxy, file):
     s3_proxy.fault = stall_once
     assert run(s3_proxy.endpoint, "store", "chunks/ab/stalled", file(1000)) == ["ok "]
     assert s3_proxy.count("PUT", "stalled") == 2
+
+
+def test_no_try_after_its_time(s3_proxy, file):
+    """However often it went wrong, and whatever became of the courier."""
+    over = "busy chunks/ab/one: the time for it is over"
+    assert run(s3_proxy.endpoint, "store", "chunks/ab/one", file(10), "remove-within", "chunks/ab/one", "0", "look", "chunks/ab/one") == [
+        "ok ", over, "ok 10 1"]
+    s3_proxy.fault = lambda request: ("status", 500) if request.method == "DELETE" else None
+    assert run(s3_proxy.endpoint, "remove-within", "chunks/ab/one", "400", "kill-courier", "remove-within", "chunks/ab/one", "0") == [over, "ok ", over]
+    assert 0 < s3_proxy.count("DELETE") < 7
+    s3_proxy.fault = lambda request: None
+    assert run(s3_proxy.endpoint, "remove-within", "chunks/ab/one", "60000") == ["ok "]
 
 
 def test_a_courier_that_dies_is_replaced(s3_proxy, file, tmp_path):

@@ -262,18 +262,11 @@ def needs_origin(armed):
     return armed.startswith(("origin.", "evict."))
 
 
-@pytest.fixture(scope="module")
-def origin():
-    server = s3.Server()
-    yield server
-    server.stop()
-
-
-def test_every_fault_point(prepared, tmp_path, origin):
+def test_every_fault_point(prepared, tmp_path, s3_server):
     data, known = prepared
     failures = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        tried = {pool.submit(attempt, Case(data, tmp_path, known, armed, operation, needs_origin(armed) and origin), operation): armed
+        tried = {pool.submit(attempt, Case(data, tmp_path, known, armed, operation, needs_origin(armed) and s3_server), operation): armed
                  for armed, operation, attempt in cases()}
         for done in concurrent.futures.as_completed(tried):
             if done.exception() is not None:

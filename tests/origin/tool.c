@@ -3,10 +3,12 @@
  *   origin_tool ENDPOINT ORIGIN KEY SECRET COMMAND...
  *
  *   store NAME FILE     fetch NAME FILE     remove NAME     look NAME     list PREFIX     store-if-absent NAME FILE
+ *   remove-within NAME MS   no try later than that
  *   many COUNT          stores COUNT objects at once and fetches all of them, with a few bytes each
  *   kill-courier        in the middle: the next command needs another one
  *
  * Prints a line for each: "ok ..." or the error's kind and text. */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "origin/courier.h"
 #include "store/origin.h"
@@ -121,6 +123,19 @@ static int look(struct origin *o, const char *name, char *more, size_t size, str
     return reply.error.kind == ERROR_NONE ? 0 : -1;
 }
 
+static int remove_within(struct origin *o, const char *name, const char *ms, struct error *err)
+{
+    struct origin_reply reply;
+    const struct origin_request request = {.verb = ORIGIN_REMOVE,
+        .name = name,
+        .fd = -1,
+        .before_ns = clock_boot_ns() + strtoull(ms, NULL, 10) * 1000000};
+    if (origin_begin(o, &request, err) < 0 || origin_wait(o, &reply, err) < 0)
+        return -1;
+    *err = reply.error;
+    return reply.error.kind == ERROR_NONE ? 0 : -1;
+}
+
 /* Returns how many arguments it took. */
 static int run(struct origin *o, char **argv)
 {
@@ -146,6 +161,9 @@ static int run(struct origin *o, char **argv)
         used = 3;
     } else if (strcmp(verb, "remove") == 0) {
         result = origin_remove(o, name, &err);
+    } else if (strcmp(verb, "remove-within") == 0) {
+        result = remove_within(o, name, argv[2], &err);
+        used = 3;
     } else if (strcmp(verb, "look") == 0) {
         result = look(o, name, more, sizeof more, &err);
     } else if (strcmp(verb, "list") == 0) {
