@@ -171,6 +171,7 @@ class Proxy:
       ("wrong_request",)  the request's body with bytes flipped, on the way to here
       ("wrong_write",)    the same, behind here: the server stores other bytes
       ("encrypted",)      as a store does that encrypts: ETags are no MD5
+      ("backwards",)      a list in another order
       ("empty_page",)     a list's answer without names that says there are more, behind a token
     """
 
@@ -333,6 +334,9 @@ class Proxy:
             ours = hashlib.md5(etag.encode()).hexdigest()
             self.etags[ours] = etag.strip('"')
             headers = [(k, v) for k, v in headers if k.lower() != "etag"] + [("ETag", f'"{ours}"'), ("x-amz-server-side-encryption", "aws:kms")]
+        if what == "backwards":
+            entries = re.findall(rb"<Contents>.*?</Contents>", answer, re.S)
+            answer = answer.replace(b"".join(entries), b"".join(reversed(entries)))
         if what == "wrong":
             answer = self.flip(answer)
         elif what == "longer":

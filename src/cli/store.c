@@ -277,6 +277,9 @@ static int gc(const struct cli_options *options, bool json, struct error *err)
             number_of(answer.report.totals, "origin_kept_chunks"),
             number_of(answer.report.totals, "origin_snapshots"),
             number_of(answer.report.totals, "origin_young_chunks"));
+    if (number_of(answer.report.totals, "origin_removed_files") > 0)
+        printf("in the origin: removed %.0f files of snapshots that are not there\n",
+            number_of(answer.report.totals, "origin_removed_files"));
     return 0;
 }
 

@@ -125,6 +125,7 @@ static int run_verify(struct store_job *job, struct error *err)
 static void add_origin_totals(json_t *totals, const struct store_origin_collected *o)
 {
     json_object_set_new(totals, "origin_removed_chunks", json_integer((json_int_t)o->removed_chunks));
+    json_object_set_new(totals, "origin_removed_files", json_integer((json_int_t)o->removed_files));
     json_object_set_new(totals, "origin_removed_bytes", json_integer((json_int_t)o->removed_bytes));
     json_object_set_new(totals, "origin_kept_chunks", json_integer((json_int_t)o->kept_chunks));
     json_object_set_new(totals, "origin_young_chunks", json_integer((json_int_t)o->young_chunks));

@@ -214,6 +214,7 @@ struct list {
     size_t seen;
     char key[S3_PREFIX_MAX + ORIGIN_NAME_MAX + 2]; /* "" when it is none of ours, as it is too long */
     uint64_t bytes, modified_s;
+    char last[S3_PREFIX_MAX + ORIGIN_NAME_MAX + 2]; /* name so far */
     char token[S3_LIST_TOKEN_MAX + 1];
 };
 
@@ -244,7 +245,10 @@ static int take_entry(struct list *l, struct error *err)
     size_t len = strlen(prefix);
     if (++l->seen > ORIGIN_LIST_MAX)
         return error_set(err, ERROR_CORRUPT, "the list is longer than was asked for");
-    memcpy(w->last_key, l->key, sizeof w->last_key);
+    /* A store that goes by another order, or knows no start-after, would have us miss names. */
+    if (strcmp(l->key, l->last) <= 0)
+        return error_set(err, ERROR_CORRUPT, "the list is not in the order of its names");
+    memcpy(l->last, l->key, sizeof l->last);
     if (len > 0) {
         if (strncmp(l->key, prefix, len) != 0 || l->key[len] != '/')
             return error_set(err, ERROR_CORRUPT, "the list has what was not asked for");
@@ -284,15 +288,22 @@ static int take_list_element(void *context, const char *path, const char *text, 
     return *part == '\0' ? take_entry(l, err) : 0;
 }
 
-static int compare_entries(const void *a, const void *b)
+/* Behind what the names of this page have to be. */
+static void set_begin(struct list *l)
 {
-    return strcmp(((const struct origin_entry *)a)->name, ((const struct origin_entry *)b)->name);
+    const struct s3_work *w = l->work;
+    const char *prefix = w->s3->options.prefix, *after = w->operation->after;
+    if (w->last_key[0] != '\0')
+        memcpy(l->last, w->last_key, sizeof l->last);
+    else if (after != NULL && after[0] != '\0')
+        snprintf(l->last, sizeof l->last, "%s%s%s", prefix, prefix[0] != '\0' ? "/" : "", after);
 }
 
 int s3_read_list(struct s3_work *w, struct error *err)
 {
     struct s3_operation *op = w->operation;
     struct list l = {.work = w};
+    set_begin(&l);
     free(op->entries);
     op->entries = xcalloc(ORIGIN_LIST_MAX, sizeof *op->entries);
     op->entry_count = 0;
@@ -303,8 +314,9 @@ int s3_read_list(struct s3_work *w, struct error *err)
         return error_set(err, ERROR_CORRUPT, "the answer is no list");
     if (l.truncated && l.seen == 0 && (l.token[0] == '\0' || strcmp(l.token, w->list_token) == 0))
         return error_set(err, ERROR_CORRUPT, "the list has no end");
+    /* Only now: a try that found nonsense is made again from where it began. */
     snprintf(w->list_token, sizeof w->list_token, "%s", l.seen == 0 ? l.token : "");
+    memcpy(w->last_key, l.last, sizeof w->last_key);
     op->more = l.truncated;
-    qsort(op->entries, op->entry_count, sizeof *op->entries, compare_entries);
     return 0;
 }

@@ -12,6 +12,8 @@
  *   2. Nothing is removed unless the recipe of every manifest that is there could be read and authenticated. A manifest whose
  *      key is not there is being deleted: it comes after its key, so one that is listed had one.
  *   3. It may be killed anywhere: what it removed was needed by nobody.
+ * A key and a hot set without a manifest, as old, go too: a publish died before it stored that, or somebody stored them when the
+ * snapshot had just been deleted. No id is used twice.
  * Memory: 56 bytes, and the index, for each chunk that a snapshot names; one page of a list. */
 #include "base/fd.h"
 #include "store/burst.h"
@@ -29,6 +31,7 @@
 
 #define SNAPSHOTS_PREFIX "snapshots/"
 #define MANIFEST_SUFFIX "/manifest"
+#define STRAYS_MAX 4096 /* the next collection takes the others */
 #define REMOVALS_AT_ONCE 48
 #define EVERY_S (24 * 3600)
 #define DUE_FILE "origin-collected" /* in DATA/store: its mtime is when one last began by itself */
@@ -39,6 +42,10 @@ struct collection {
     struct ledger ledger;
     struct store_origin_collected *collected;
     uint64_t cutoff_s;
+    struct origin_entry *strays; /* files of snapshots without a manifest */
+    size_t stray_count;
+    size_t undecided;               /* of those, at the end: what belongs to the snapshot `id` */
+    char last_id[STORE_ID_HEX + 1]; /* whose manifest may still come */
 };
 
 struct page {
@@ -101,30 +108,54 @@ static int mark_snapshot(struct collection *c, const char *id, struct error *err
         err, "nothing was collected in the origin, as it is not known which chunks snapshot %s needs", id);
 }
 
-/* "snapshots/ID/manifest" */
-static bool parse_manifest(const char *name, char id[STORE_ID_HEX + 1])
+/* "snapshots/ID/FILE": returns "/FILE"; NULL when it is something else. */
+static const char *parse_file(const char *name, char id[STORE_ID_HEX + 1])
 {
     uint8_t raw[SEAL_ID_BYTES];
     snprintf(id, STORE_ID_HEX + 1, "%s", name + strlen(SNAPSHOTS_PREFIX));
-    return hex_decode(raw, sizeof raw, id) &&
-           strcmp(name + strlen(SNAPSHOTS_PREFIX) + STORE_ID_HEX, MANIFEST_SUFFIX) == 0;
+    return hex_decode(raw, sizeof raw, id) ? name + strlen(SNAPSHOTS_PREFIX) + STORE_ID_HEX : NULL;
+}
+
+/* A snapshot's files come one after the other, the manifest last. */
+static void note_file(
+    struct collection *c, const struct origin_entry *entry, const char *id, bool is_manifest)
+{
+    if (strcmp(id, c->last_id) != 0)
+        c->undecided = 0;
+    memcpy(c->last_id, id, sizeof c->last_id);
+    if (is_manifest) {
+        c->stray_count -= c->undecided;
+        c->undecided = 0;
+    } else if (entry->modified_s <= c->cutoff_s && c->stray_count < STRAYS_MAX) {
+        c->strays = xrealloc(c->strays, (c->stray_count + 1) * sizeof *c->strays);
+        c->strays[c->stray_count++] = *entry;
+        c->undecided++;
+    }
+}
+
+static int mark_entry(struct collection *c, const struct origin_entry *entry, struct error *err)
+{
+    char id[STORE_ID_HEX + 1];
+    const char *file = parse_file(entry->name, id);
+    bool is_manifest = file != NULL && strcmp(file, MANIFEST_SUFFIX) == 0;
+    if (!is_manifest && (file == NULL || (strcmp(file, "/key") != 0 && strcmp(file, "/hot") != 0)))
+        return 0;
+    note_file(c, entry, id, is_manifest);
+    c->collected->snapshots += is_manifest;
+    return !is_manifest || is_read_here(c, id) ? 0 : mark_snapshot(c, id, err);
 }
 
 static int mark(struct collection *c, struct error *err)
 {
-    char after[ORIGIN_NAME_MAX + 1] = "", id[STORE_ID_HEX + 1];
+    char after[ORIGIN_NAME_MAX + 1] = "";
     for (bool more = true; more;) {
         struct page page;
         if (list_page(c->origin, SNAPSHOTS_PREFIX, after, &page, err) < 0)
             return -1;
         CLEANUP_FREE struct origin_entry *entries = page.entries;
-        for (size_t i = 0; i < page.count; i++) {
-            if (!parse_manifest(entries[i].name, id))
-                continue;
-            c->collected->snapshots++;
-            if (!is_read_here(c, id) && mark_snapshot(c, id, err) < 0)
+        for (size_t i = 0; i < page.count; i++)
+            if (mark_entry(c, &entries[i], err) < 0)
                 return -1;
-        }
         more = page.more;
         if (page.count > 0)
             memcpy(after, entries[page.count - 1].name, sizeof after);
@@ -261,6 +292,18 @@ static int sweep(struct collection *c, struct error *err)
     return 0;
 }
 
+/* Nobody relies on them: no burst is needed. */
+static int remove_strays(struct collection *c, struct error *err)
+{
+    for (size_t i = 0; i < c->stray_count; i++) {
+        if (origin_remove(c->origin, c->strays[i].name, err) < 0)
+            return -1;
+        c->collected->removed_files++;
+        c->collected->removed_bytes += c->strays[i].bytes;
+    }
+    return 0;
+}
+
 /* ---- all of it ---- */
 
 static int collect(struct collection *c, struct error *err)
@@ -274,7 +317,7 @@ static int collect(struct collection *c, struct error *err)
     if (ledger_note_snapshots(&c->ledger, c->store, err) < 0 || collect_check_readable(&c->ledger, err) < 0 ||
         mark(c, err) < 0)
         return -1;
-    return sweep(c, err);
+    return sweep(c, err) < 0 ? -1 : remove_strays(c, err);
 }
 
 int store_collect_origin(struct store *store, struct store_origin_collected *collected, struct error *err)
@@ -285,6 +328,7 @@ int store_collect_origin(struct store *store, struct store_origin_collected *col
         return error_set(err, ERROR_INVALID, "there is no origin");
     int result = collect(&c, err);
     ledger_free(&c.ledger);
+    free(c.strays);
     return result;
 }
 

@@ -253,11 +253,15 @@ int remote_push_hot(struct store *s, const char *id, int dir_fd, struct error *e
 {
     struct error ignored;
     char name[ORIGIN_NAME_MAX + 1];
-    if (store_origin(s) == NULL || push_file(s, id, dir_fd, "hot", err) == 0)
+    if (store_origin(s) == NULL)
         return 0;
+    int result = push_file(s, id, dir_fd, "hot", err);
+    if (result == 0 && store_has(s, id))
+        return 0;
+    /* Also when the snapshot was deleted meanwhile. */
     snprintf(name, sizeof name, "snapshots/%s/hot", id);
     (void)!origin_remove(store_origin(s), name, &ignored);
-    return -1;
+    return result;
 }
 
 /* ---- domains ---- */

@@ -67,9 +67,11 @@ MUST_CHECK int store_collect(struct store *store, struct store_collected *collec
 
 struct store_origin_collected {
     uint64_t snapshots; /* whose manifests are there */
-    uint64_t removed_chunks, removed_bytes;
-    uint64_t kept_chunks;  /* that snapshots need */
-    uint64_t young_chunks; /* that no snapshot names, stored less than the grace ago */
+    uint64_t removed_chunks;
+    uint64_t removed_files; /* keys and hot sets without a manifest */
+    uint64_t removed_bytes; /* of both */
+    uint64_t kept_chunks;   /* that snapshots need */
+    uint64_t young_chunks;  /* that no snapshot names, stored less than the grace ago */
 };
 /* Removes from the origin the chunks that no snapshot refers to, there or here, and that were stored there at least
  * ORIGIN_GRACE_S ago. When a snapshot there cannot be read, nothing is removed, and the error has its name. */
