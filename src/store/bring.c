@@ -12,6 +12,7 @@
 #define COPY_BYTES (1u << 20)
 
 static const char *const FILES[] = {"key", "manifest", "hot"};
+#define KEY 0
 #define HOT 2
 #define AHEAD_CHUNKS 32
 
@@ -128,6 +129,9 @@ int store_bring(struct store *s, const char *id, struct error *err)
         return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
     snprintf(b.tmp_name, sizeof b.tmp_name, "%s%s", id, STORE_TMP_SUFFIX);
     int result = fetch_files(&b, err);
+    if (result == 0)
+        result = remote_check_key_fd(
+            s, b.fds[KEY], err); /* another machine's is not put in the place of what is here */
     if (result == 0) {
         result = write_files(&b, err);
         if (result == 0)

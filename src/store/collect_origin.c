@@ -19,6 +19,7 @@
 #include "store/burst.h"
 #include "store/collect.h"
 #include "store/private.h"
+#include "store/remote.h"
 #include "store/upkeep.h"
 
 #include <fcntl.h>
@@ -52,6 +53,7 @@ struct page {
     struct origin_entry *entries;
     size_t count;
     bool more;
+    char last[ORIGIN_NAME_MAX + 1]; /* where the next one begins */
 };
 
 /* The names behind `after`. The entries are for the caller to free. */
@@ -62,7 +64,9 @@ static int list_page(
     const struct origin_request request = {.verb = ORIGIN_LIST, .name = prefix, .after = after, .fd = -1};
     if (origin_begin(o, &request, err) < 0 || origin_wait(o, &reply, err) < 0)
         return -1;
-    *page = (struct page){reply.entries, reply.entry_count, reply.more};
+    *page = (struct page){.entries = reply.entries, .count = reply.entry_count, .more = reply.more};
+    if (page->entries != NULL && page->count > 0)
+        memcpy(page->last, page->entries[page->count - 1].name, sizeof page->last);
     if (reply.error.kind == ERROR_NONE && reply.more && reply.entry_count == 0)
         error_set(&reply.error, ERROR_INVALID, "the list of %s has a page without a name", prefix);
     if (reply.error.kind == ERROR_NONE)
@@ -95,7 +99,9 @@ static int mark_snapshot(struct collection *c, const char *id, struct error *err
     struct error why = {0};
     if (fetch(c->origin, id, "manifest", &manifest_fd, &why) == 0 &&
         fetch(c->origin, id, "key", &key_fd, &why) == 0) {
-        struct store_reader *reader = store_reader_open_files(c->store, id, key_fd, manifest_fd, &why);
+        struct store_reader *reader = NULL;
+        if (remote_check_key_fd(c->store, key_fd, &why) == 0)
+            reader = store_reader_open_files(c->store, id, key_fd, manifest_fd, &why);
         if (reader != NULL) {
             int result = ledger_note_chunks_of(&c->ledger, reader, err);
             store_reader_close(reader);
@@ -157,8 +163,7 @@ static int mark(struct collection *c, struct error *err)
             if (mark_entry(c, &entries[i], err) < 0)
                 return -1;
         more = page.more;
-        if (page.count > 0)
-            memcpy(after, entries[page.count - 1].name, sizeof after);
+        memcpy(after, page.last, sizeof after);
     }
     return 0;
 }
@@ -286,8 +291,7 @@ static int sweep(struct collection *c, struct error *err)
         if (has_any_to_remove(c, &page) && sweep_page(c, after, err) < 0)
             return -1;
         more = page.more;
-        if (page.count > 0)
-            memcpy(after, entries[page.count - 1].name, sizeof after);
+        memcpy(after, page.last, sizeof after);
     }
     return 0;
 }

@@ -282,6 +282,8 @@ static int adopt(struct store *s, const char *domain, int fd, struct error *err)
     CLEANUP_FD int mine = openat(s->domains_fd, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (mine >= 0 && read_small(mine, ours) == 0 && memcmp(ours, theirs, KEYRING_FILE_BYTES) == 0)
         return 0;
+    if (keyring_is_foreign(s->keyring, theirs, KEYRING_FILE_BYTES))
+        return remote_refuse_foreign(s, theirs, err);
     if (keyring_adopt_domain(s->keyring, s->domains_fd, domain, theirs, err) < 0)
         return error_prefix(err, "the origin's file of trust domain %s", domain);
     return 0;

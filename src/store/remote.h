@@ -25,6 +25,14 @@ MUST_CHECK int remote_remove_snapshot(struct store *store, const char *id, struc
 /* The domain's salt that the origin has is everybody's: take it over, or give it ours. Before a salt is used for writing. */
 MUST_CHECK int remote_share_domain(struct store *store, const char *domain, struct error *err);
 
+/* Machines that share an origin and another's rotation of the master key: foreign.c. ERROR_INVALID, in words that say what to do: a key
+ * from the origin was wrapped by a master key that is not ours, and that the origin now goes by. Anything else is not this one's to judge. */
+MUST_CHECK int remote_check_key_fd(struct store *store, int fd, struct error *err);
+/* The same, before we rotate: two machines that did so would lock each other out. */
+MUST_CHECK int remote_check_rotation(struct store *store, struct error *err);
+/* That error, of a wrapped key. */
+int remote_refuse_foreign(const struct store *store, const uint8_t *wrapped, struct error *err);
+
 /* Chunks of a stream that are not here are brought ahead of their turn, many at once. NULL (without an origin) does nothing. */
 struct ahead;
 struct ahead *ahead_new(struct store_reader *reader);

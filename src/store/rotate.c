@@ -4,6 +4,7 @@
 #include "store/keyring_rotate.h"
 #include "store/origin.h"
 #include "store/private.h"
+#include "store/remote.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -27,6 +28,8 @@ void store_key_state(const struct store *s, struct store_key_state *state)
 
 int store_rotate_prepare(struct store *s, struct error *err)
 {
+    if (remote_check_rotation(s, err) < 0)
+        return -1;
     return keyring_prepare(s->keyring, s->data_fd, &s->key_source, err);
 }
 

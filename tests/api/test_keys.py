@@ -5,6 +5,9 @@ import json
 import pathlib
 import shutil
 
+import botocore.exceptions
+import pytest
+
 import harness
 import s3
 
@@ -239,3 +242,50 @@ def test_a_rotation_reaches_the_origin(new_daemon, make_function, s3_server):
     daemon.start()
     assert function.call(0, version)[1] == born
     assert function.publish()
+
+
+def test_another_machine_has_rotated(new_daemon, make_function, s3_server, tmp_path):
+    """What one does not know of says what to do; nothing is made anew or removed meanwhile."""
+    def machine(data=None, arguments=()):
+        return new_daemon(data=data, arguments=["--origin", f"s3://{s3.BUCKET}/two", "--s3-endpoint", s3_server.endpoint, *arguments],
+                          environment={"AWS_ACCESS_KEY_ID": s3.KEY, "AWS_SECRET_ACCESS_KEY": s3.SECRET, "THAWD_ORIGIN_GRACE_S": "0"})
+
+    first = machine().start()
+    functions = [make_function(SOURCE, on=first, snap_start=True) for _ in range(2)]
+    versions = [function.publish() for function in functions]
+    born = [function.call(0, version)[1] for function, version in zip(functions, versions)]
+    copy = tmp_path / "copy"
+    shutil.copytree(first.data, copy, ignore=shutil.ignore_patterns("store", "lock"))
+    second = machine(copy).start()
+    here, there = (harness.Function(second, second.client(), function.name) for function in functions)
+    assert here.call(0, versions[0])[1] == born[0]
+    first.thaw("key", "rotate")
+    new, old = (json.loads(daemon.thaw("key", "show", "--json").stdout)["key_id"][:8] for daemon in (first, second))
+    words = f"another master key ({new}) than ours ({old})"
+
+    def objects():
+        return {key for key in s3_server.keys("two/") if not key.endswith("/hot") and "/collections/" not in key}
+
+    before = objects()
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        there.call(0, versions[1])
+    assert words in str(refused.value) and "--old-master-key" in str(refused.value), refused.value
+    here.client.update_function_configuration(FunctionName=here.name, Description="another")
+    here.client.get_waiter("function_updated_v2").wait(FunctionName=here.name)
+    assert words in here.fail_to_publish()
+    for command in ("store", "gc"), ("key", "rotate"):
+        done = second.thaw(*command, check=False)
+        assert done.returncode != 0 and words in done.stderr, done
+    assert first_thaw(here, versions[0]) == born[0]  # what it has, it has
+    assert objects() == before
+
+    second.stop()
+    shutil.copy(first.data / "thaw.key", tmp_path / "new.key")
+    second.arguments += ["--master-key", f"file:{tmp_path}/new.key", "--old-master-key", "file:thaw.key"]
+    second.start()
+    here, there = (harness.Function(second, second.client(), function.name) for function in functions)
+    assert first_thaw(here, versions[0]) == born[0] and there.call(0, versions[1])[1] == born[1]
+    assert here.call(0, here.publish())
+    for daemon in second, first:
+        daemon.thaw("store", "gc")
+    assert before - objects() == set()
