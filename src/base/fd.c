@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void fd_close(int *fd)
@@ -17,6 +18,23 @@ void fd_close(int *fd)
     close(*fd);
     errno = saved;
     *fd = -1;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+void fd_close_others(int *kept, size_t count)
+{
+    unsigned next = 0;
+    qsort(kept, count, sizeof *kept, compare_numbers);
+    for (size_t i = 0; i < count; i++) {
+        if (kept[i] > (int)next)
+            syscall(SYS_close_range, next, kept[i] - 1, 0);
+        next = (unsigned)kept[i] + 1;
+    }
+    syscall(SYS_close_range, next, ~0u, 0);
 }
 
 int fd_steal(int *fd)

@@ -10,6 +10,8 @@
 
 void fd_close(int *fd); /* closes when >= 0, sets to -1, keeps errno */
 #define CLEANUP_FD __attribute__((cleanup(fd_close)))
+/* All descriptors of this process but these. `kept` is sorted. */
+void fd_close_others(int *kept, size_t count);
 int fd_steal(int *fd); /* returns the descriptor and leaves -1 behind */
 
 MUST_CHECK int fd_write_all(int fd, const void *data, size_t len, struct error *err);

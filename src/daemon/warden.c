@@ -66,7 +66,7 @@ static void reap_stranger(struct warden *w)
         return;
     pid_t pid = child.si_pid;
     if (pid != w->options->front_pid && !env_has_pid(w, pid) && !worker_has_pid(w, pid) &&
-        !courier_has_pid(w, pid) && !template_has_pid(w, pid))
+        !courier_has_pid(w, pid) && !builders_has_pid(w, pid) && !template_has_pid(w, pid))
         waitpid(pid, NULL, 0);
 }
 
@@ -171,6 +171,7 @@ static int begin(struct warden *w, struct error *err)
     if (w->front_watch == NULL)
         return -1;
     pool_open(w);
+    builders_open(w);
     courier_begin(w);
     key_resume_rotation(w);
     return 0;
@@ -196,6 +197,7 @@ static void end_all(struct warden *w)
         waitpid(w->options->front_pid, NULL, 0);
     }
     pool_close(w);
+    builders_close(w);
     snapshot_free_all(w);
     worker_end_all(w);
     courier_end(w); /* workers that are let finish may need it */

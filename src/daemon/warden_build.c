@@ -6,46 +6,44 @@
 #include "sandbox/filter.h"
 #include "store/upkeep.h"
 
+#include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
-
-struct page_stream {
-    struct store_reader *reader;
-    struct error *error; /* shared memory */
-};
 
 static int stream_pages(void *context, int fd, struct error *err)
 {
-    struct page_stream *stream = context;
-    if (store_reader_stream(stream->reader, fd, err) == 0)
-        return 0;
-    *stream->error = *err;
-    return -1;
+    return store_reader_stream(context, fd, err);
 }
 
-static int start_process(struct template_entry *t, const struct image *image, struct page_stream *stream,
-    const struct pages *pages, struct error *err)
+/* `about` is for a feeder, which has no copy of our memory. */
+static int start_process(struct template_entry *t, const struct image *image, struct store_reader *reader,
+    const struct pages *pages, struct bytes about, struct error *err)
 {
     CLEANUP_FD int code_tree = env_open_code_tree(t->warden, t->code_id, err);
-    if (code_tree < 0)
+    struct template_rights rights;
+    if (code_tree < 0 || builders_rights(t->warden, &rights, err) < 0)
         return -1;
+    int fds[STORE_READER_FDS];
+    struct builder *builder = builders_take(t->warden);
+    struct feeder *feeder = about.len > 0 ? builders_take_feeder(t->warden) : NULL;
     struct template_options options = {
         .image = image,
         .stream_pages = stream_pages,
-        .stream_context = stream,
+        .stream_context = reader,
         .pages = pages_source(pages),
         .record_hot_set = t->item != NULL && t->item->wants_hot_set,
         .init_pidfd = sandbox_init_pidfd(t->kit.sandbox),
         .code_tree_fd = code_tree,
         .code_path = SANDBOX_CODE_PATH,
-        .uid = t->warden->options->sandbox_uid,
-        .gid = t->warden->options->sandbox_gid,
-        .template_filter = sandbox_filter_template(err),
+        .rights = rights,
+        .builder = &builder,
+        .feeder = &feeder,
+        .about = about,
+        .about_fds = fds,
+        .about_fd_count = store_reader_fds(reader, fds),
         .clone_filter = sandbox_filter_clone(),
     };
-    if (options.template_filter == NULL)
-        return -1;
     t->template = template_start(&options, err);
+    builders_end_feeder(t->warden, feeder); /* where there is no pager */
     return t->template == NULL ? -1 : 0;
 }
 
@@ -61,11 +59,15 @@ static int build_from(struct template_entry *t, struct store_reader *reader, con
     struct bytes manifest, struct error *err)
 {
     struct image image = {0};
-    struct page_stream stream = {.reader = reader, .error = t->stream_error};
+    CLEANUP_BUFFER struct buffer about = {0};
     int result = -1;
+    if (builders_have_feeder(t->warden))
+        pages_tell(reader, manifest, &about);
     if (image_decode(&image, manifest, err) == 0 && check_rights(&image, err) == 0 &&
         image_check_machine(&image, err) == 0)
-        result = start_process(t, &image, &stream, pages, err);
+        result = start_process(t, &image, reader, pages, (struct bytes){about.data, about.len}, err);
+    if (about.data != NULL)
+        explicit_bzero(about.data, about.len);
     t->is_single = result == 0 && image.process_count == 1;
     if (t->item != NULL) /* all that it is going to hold */
         budget_set_bytes(t->warden->budget, t->item, image.page_bytes);
@@ -73,24 +75,12 @@ static int build_from(struct template_entry *t, struct store_reader *reader, con
     return result;
 }
 
-static int map_stream_error(struct template_entry *t, struct error *err)
-{
-    if (t->stream_error != NULL) /* it was tried before */
-        return 0;
-    t->stream_error =
-        mmap(NULL, sizeof *t->stream_error, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (t->stream_error != MAP_FAILED)
-        return 0;
-    t->stream_error = NULL;
-    return error_system(err, "cannot map shared memory");
-}
-
 int template_build(struct template_entry *t, struct error *err)
 {
     struct warden *w = t->warden;
     CLEANUP_BUFFER struct buffer manifest = {0};
     t->begin_ns = clock_monotonic_ns();
-    if (sandbox_assign(t->kit.sandbox, t->memory_mb, t->tmp_mb, err) < 0 || map_stream_error(t, err) < 0)
+    if (sandbox_assign(t->kit.sandbox, t->memory_mb, t->tmp_mb, err) < 0)
         return -1;
     struct store_reader *reader = store_reader_open(w->options->store, t->snapshot_id, &manifest, err);
     if (reader == NULL)

@@ -134,6 +134,30 @@ struct pages *pages_new(struct store *store, struct store_reader *reader)
     return p;
 }
 
+void pages_tell(struct store_reader *reader, struct bytes manifest, struct buffer *out)
+{
+    buffer_append_blob(out, manifest.data, (uint32_t)manifest.len);
+    store_reader_tell(reader, out);
+}
+
+struct pages *pages_told(struct store *store, struct bytes about, const int *fds, size_t fd_count,
+    struct image *image, struct error *err)
+{
+    struct cursor c = cursor_over(about.data, about.len);
+    struct bytes manifest = cursor_blob(&c);
+    if (!cursor_ok(&c) || fd_count != STORE_READER_FDS) {
+        error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
+        return NULL;
+    }
+    struct store_reader *reader = store_reader_told(store, &c, fds, err);
+    if (reader == NULL)
+        return NULL;
+    if (image_decode(image, manifest, err) == 0)
+        return pages_new(store, reader);
+    store_reader_close(reader);
+    return NULL;
+}
+
 void pages_free(struct pages *p)
 {
     if (p == NULL)

@@ -20,6 +20,7 @@
 #define WARDEN_PREPARING_MAX 8        /* blanks being prepared at once */
 #define WARDEN_PREPARE_FAILURES_MAX 5 /* in a row, until a waiting start is refused */
 #define WARDEN_CLONES_PER_TEMPLATE 8  /* asked for and not yet answered */
+#define WARDEN_BUILDERS 2             /* of templates, made ahead */
 #define WARDEN_BUILDS_MAX 16          /* templates being built at once; others wait */
 #define WARDEN_FREEZES_MAX 2          /* at once; others wait */
 #define WARDEN_OUTGOING_MAX 4096      /* messages that the front has not yet taken */
@@ -107,15 +108,14 @@ struct template_entry {
     struct template *template;
     struct loop_watch *watch, *keeper_watch;
     bool keeper_is_reaped;
-    int keeper_pidfd;           /* of the process that keeps what the pager needs; or -1 */
-    bool is_complete;           /* all of its pages are in: clones of it are served by no pager */
-    bool ended;                 /* its process; the pager goes on */
-    bool is_lost;               /* its pages cannot be had; whoever needs them is killed */
-    bool has_first;             /* clone, whose pages are recorded */
-    uint32_t served;            /* clones that live and whose pages the pager serves */
-    struct blank_kit kit;       /* its view of the file system, while it is built */
-    int spare_code_tree;        /* for the next clone, made ahead of need; or -1 */
-    struct error *stream_error; /* shared memory: what the process that streams the pages has to say */
+    int keeper_pidfd;     /* of the process that keeps what the pager needs; or -1 */
+    bool is_complete;     /* all of its pages are in: clones of it are served by no pager */
+    bool ended;           /* its process; the pager goes on */
+    bool is_lost;         /* its pages cannot be had; whoever needs them is killed */
+    bool has_first;       /* clone, whose pages are recorded */
+    uint32_t served;      /* clones that live and whose pages the pager serves */
+    struct blank_kit kit; /* its view of the file system, while it is built */
+    int spare_code_tree;  /* for the next clone, made ahead of need; or -1 */
     uint64_t begin_ns, forked_ns, mapped_ns, ready_ns; /* told to the start that caused it */
     bool is_single;                                    /* one process */
     uint32_t looks;                                    /* at clones of it that have served a request */
@@ -155,6 +155,15 @@ struct pool {
     struct loop_timer *refill_timer, *shrink_timer;
 };
 
+/* Processes that wait to become templates. */
+struct builders {
+    struct builder *ready[WARDEN_BUILDERS];
+    struct feeder *feeders[WARDEN_BUILDERS];
+    size_t count, feeder_count;
+    bool closed;
+    struct loop_timer *timer;
+};
+
 struct courier_keeping {
     pid_t pid; /* 0: there is none at the moment */
     int pidfd;
@@ -187,6 +196,7 @@ struct warden {
     uint64_t collected_ns; /* when the last collection began by itself; 0: none yet */
     struct loop_timer *collect_timer;
     struct pool pool;
+    struct builders builders;
     struct budget *budget;     /* of templates */
     uint32_t building;         /* templates */
     struct rotation *rotation; /* of the master key, while one runs */
@@ -250,7 +260,9 @@ bool template_may_build(const struct warden *w); /* the budget allows for one mo
 void template_build_waiting(struct warden *w);   /* there may be a blank for one */
 void template_drop(struct warden *w, const char *snapshot_id, bool report);
 void template_reap(struct warden *w);
-bool template_has_pid(struct warden *w, pid_t pid); /* true for any while one is being built */
+void template_add_zombie(
+    struct warden *w, pid_t pid, const char *snapshot_id); /* to be reaped; the front is told, unless "" */
+bool template_has_pid(struct warden *w, pid_t pid);        /* true for any while one is being built */
 /* warden_status.c */
 /* What its process holds that no file could give back, in bytes; 0 when it is gone (proc_pid_statm(5)). */
 uint64_t template_memory_held(const struct template_entry *t);
@@ -268,6 +280,17 @@ bool pool_take(struct warden *w, struct blank_kit *kit);
 void blank_kit_free(struct warden *w, struct blank_kit *kit); /* whatever is left of it */
 void pool_open(struct warden *w);
 void pool_close(struct warden *w);
+
+/* warden_builders.c */
+MUST_CHECK int builders_rights(const struct warden *w, struct template_rights *rights, struct error *err);
+struct builder *builders_take(struct warden *w); /* NULL: none now */
+/* The same of feeders; to be ended when it was not used, which NULL needs not. */
+struct feeder *builders_take_feeder(struct warden *w);
+void builders_end_feeder(struct warden *w, struct feeder *feeder);
+bool builders_have_feeder(const struct warden *w); /* it may be dead */
+bool builders_has_pid(const struct warden *w, pid_t pid);
+void builders_open(struct warden *w);
+void builders_close(struct warden *w); /* template_free_all reaps them */
 
 /* warden_courier.c: the process that talks to the origin. */
 void courier_begin(struct warden *w); /* nothing, without an origin */

@@ -9,12 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void add_zombie(struct warden *w, pid_t pid, const char *snapshot_id)
+void template_add_zombie(struct warden *w, pid_t pid, const char *snapshot_id)
 {
     struct zombie *zombie = xcalloc(1, sizeof *zombie);
     zombie->pid = pid;
@@ -79,7 +78,7 @@ static void reap_template(struct template_entry *t, bool report)
     if (pid > 0)
         kill(pid, SIGKILL);
     if (pid > 0)
-        add_zombie(t->warden, pid, report ? t->snapshot_id : "");
+        template_add_zombie(t->warden, pid, report ? t->snapshot_id : "");
     else if (report)
         tell_dropped(t->warden, t->snapshot_id);
 }
@@ -95,7 +94,7 @@ static void end_processes(struct template_entry *t)
     reap_template(t, t->report_drop);
     template_free(&t->template);
     if (keeper > 0 && !t->keeper_is_reaped)
-        add_zombie(w, keeper, "");
+        template_add_zombie(w, keeper, "");
 }
 
 /* It must have neither users nor clones that its pager serves. */
@@ -112,8 +111,6 @@ static void template_entry_free(struct template_entry *t)
     blank_kit_free(w, &t->kit);
     fd_close(&t->spare_code_tree);
     working_set_free(&t->usual);
-    if (t->stream_error != NULL)
-        munmap(t->stream_error, sizeof *t->stream_error);
     free(t);
 }
 
@@ -376,10 +373,7 @@ static void template_is_gone(struct template_entry *t, const struct template_eve
     reap_template(t, false); /* its pager may have clones to serve for long */
     if (t->ended)
         return;
-    /* What the reader of the pages found says more than what the builder saw of it, unless it found only that the
-     * builder was gone. */
-    bool reader_knows = t->stream_error->kind != ERROR_NONE && t->stream_error->errno_value != EPIPE;
-    struct error why = reader_knows ? *t->stream_error : event->error;
+    struct error why = event->error;
     error_prefix(&why, "cannot thaw from snapshot %s", t->snapshot_id);
     log_warning("%s", why.text);
     template_failed(t, &why);
@@ -406,7 +400,7 @@ static void end_late_clone(struct warden *w, const struct template_event *event)
         return;
     pidfd_send_signal(event->pidfd, SIGKILL, NULL, 0);
     close(event->pidfd);
-    add_zombie(w, event->pid, "");
+    template_add_zombie(w, event->pid, "");
 }
 
 /* False: it was the last one. */

@@ -2,8 +2,8 @@
  * touched in the template, in its clones and in what these fork; and the rest behind.
  *
  *   template (thaw/template.c)               pager                                    warden
- *   makes a userfaultfd of its memory
- *   gives up rights, maps everything   --->  reads the hot set meanwhile
+ *   hands over a userfaultfd of its
+ *   memory, maps everything            --->  reads the hot set meanwhile
  *   all is mapped                      --->  registers the lazy mappings, fills in
  *                                            the hot set
  *   waits for requests                 <---  go on                       PAGER_READY ---> clones may be made
@@ -13,7 +13,7 @@
  *                                            streams the rest, unregisters
  *   follows its advice (huge pages)    <---  go on                    PAGER_COMPLETE ---> later clones have no trace of it
  *
- * The process that begins as the builder of a template (the feeder) is the *keeper*; the pager is its child with the same
+ * The process that begins as a template's feeder (thaw/feeder.h) is the *keeper*; the pager is its child with the same
  * table of descriptors (CLONE_FILES). It has one thread, but while the hot set is brought in: then, where that is big and there are
  * more processors, helper threads decode it beside (decoding.h), and are gone before anybody is served. The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
  * is closed. So none is, while there is a process whose memory it serves: the pager ends only when all of these are

@@ -113,7 +113,7 @@ static struct template *build(struct process_clones *c, struct folder *f, struct
         .pages_fd = f->pages_fd,
         .init_pidfd = c->keepers[0].pidfd,
         .code_tree_fd = -1,
-        .keep_rights = true,
+        .rights = {.keep = true},
     };
     struct template *t = template_start(&about, err);
     if (t == NULL)

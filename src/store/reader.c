@@ -92,6 +92,13 @@ static int reader_open(struct store_reader *r, struct buffer *manifest, struct e
     return 0;
 }
 
+int store_prepare_reader(struct store *s, struct error *err)
+{
+    if (s->spare_tools == NULL)
+        s->spare_tools = chunk_tools_new(false, err);
+    return s->spare_tools == NULL ? -1 : 0;
+}
+
 int store_reader_prepare(struct store_reader *r, struct error *err)
 {
     if (r->tools == NULL)
@@ -141,6 +148,33 @@ struct store_reader *store_reader_open_files(
             return r;
     }
     store_reader_close(r);
+    return NULL;
+}
+
+void store_reader_tell(const struct store_reader *r, struct buffer *out)
+{
+    buffer_append(out, r->id, sizeof r->id);
+    buffer_append(out, r->raw_id, sizeof r->raw_id);
+    buffer_append(out, r->data_key, sizeof r->data_key);
+    recipe_encode(out, &r->recipe);
+}
+
+struct store_reader *store_reader_told(
+    struct store *store, struct cursor *from, const int fds[STORE_READER_FDS], struct error *err)
+{
+    struct store_reader *r = xcalloc(1, sizeof *r);
+    *r = (struct store_reader){.store = store, .store_fd = fds[0], .dir_fd = fds[1]};
+    struct bytes id = cursor_bytes(from, sizeof r->id), raw_id = cursor_bytes(from, sizeof r->raw_id);
+    struct bytes data_key = cursor_bytes(from, sizeof r->data_key);
+    if (cursor_ok(from) && recipe_decode(&r->recipe, from, err) == 0) {
+        memcpy(r->id, id.data, id.len);
+        memcpy(r->raw_id, raw_id.data, raw_id.len);
+        memcpy(r->data_key, data_key.data, data_key.len);
+        r->tools = steal_pointer(store->spare_tools);
+        return r;
+    }
+    store_reader_close(r);
+    error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
     return NULL;
 }
 

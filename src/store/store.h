@@ -123,6 +123,11 @@ const char *store_reader_chunk_name(struct store_reader *reader, size_t chunk);
 /* Makes what reading chunks takes, some hundred KB, which opening does not need. It is made at the first read, unless this was
  * called before; after it reading needs no memory. */
 MUST_CHECK int store_reader_prepare(struct store_reader *reader, struct error *err);
+/* The same ahead of need: the first of store_reader_told has it then. */
+MUST_CHECK int store_prepare_reader(struct store *store, struct error *err);
+/* Tell another process of ours, which has a store but not its master key, of an open reader: with its key, so whoever has this can read
+ * the snapshot. There a reader is made of it, and of the same descriptors, which it takes over. */
+void store_reader_tell(const struct store_reader *reader, struct buffer *out);
 /* Read a chunk from the local folder, verified; `out` takes its place's bytes. ERROR_NOT_FOUND: it is not here.
  * ERROR_CORRUPT: it is not what was written (remove it with store_chunk_discard, so that nobody meets it again). Needs
  * openat, fstat, read and close (and memory: see store_reader_prepare). */
@@ -131,6 +136,8 @@ MUST_CHECK int store_reader_read_chunk(
 /* The descriptors that it needs, which stay its own; returns how many. For a process that closes all others. */
 #define STORE_READER_FDS 2
 size_t store_reader_fds(const struct store_reader *reader, int fds[STORE_READER_FDS]);
+MUST_CHECK struct store_reader *store_reader_told(
+    struct store *store, struct cursor *from, const int fds[STORE_READER_FDS], struct error *err);
 /* Bring a chunk from the origin, into `out` and the local folder. For workers. ERROR_CORRUPT: what the origin has is damaged. */
 MUST_CHECK int store_reader_bring_chunk(
     struct store_reader *reader, size_t chunk, bool damaged, void *out, struct error *err);

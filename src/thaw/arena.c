@@ -2,17 +2,25 @@
 #include "thaw/family.h"
 #include "thaw/huge_pages.h"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define PAGE 4096ull
 #define ARENA_FIRST_ADDRESS 0x200000000000ull
 #define ARENA_STEP 0x1000000000ull
 #define ARENA_TRIES 400
+#define ARENA_WAITING_ADDRESS (ARENA_FIRST_ADDRESS - ARENA_STEP)
 #define PARKING_BYTES (64 * PAGE)
+
+#define MOVE_FROM_EMPTY_PATH 0x4 /* MOVE_MOUNT_F_EMPTY_PATH of linux/mount.h */
+#define SANDBOX_NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define TEMPLATE_NAME "thaw-template"
 
 extern const uint8_t thaw_blob_start[], thaw_blob_end[];
 
@@ -23,19 +31,19 @@ static uint64_t page_align(uint64_t bytes)
 
 /* Where each part of the arena begins, as offsets; in this order. */
 struct layout {
-    uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, bulk, ranges,
-        parking, end;
+    uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, files, texts, bulk,
+        ranges, parking, end;
 };
 
-/* Moving the vDSO away and back, two calls of munmap, reading the bulk area. */
-#define MOVING_OPS (2 * ARENA_SPECIAL_MAX + 3)
+/* Moving the vDSO away and back, two calls of munmap, four to enter the sandbox, reading the bulk area. */
+#define OWN_OPS (2 * ARENA_SPECIAL_MAX + 7)
 
 static uint64_t op_count(const struct image *image)
 {
     struct plan huge = {0};
     huge_pages_plan(&huge, image);
     free(huge.ops);
-    uint64_t count = MOVING_OPS + huge.count;
+    uint64_t count = OWN_OPS + huge.count;
     for (uint32_t p = 0; p < image->process_count; p++) {
         const struct image_process *process = &image->processes[p];
         count += process->template_plan.count + process->process_plan.count + process->release_plan.count;
@@ -46,7 +54,15 @@ static uint64_t op_count(const struct image *image)
     return count;
 }
 
-static struct layout lay_out(const struct image *image)
+static uint64_t text_bytes(const struct image *image, const char *code_path)
+{
+    uint64_t bytes = sizeof TEMPLATE_NAME + strlen(code_path) + 1;
+    for (uint32_t i = 0; i < image->file_count; i++)
+        bytes += strlen(image->files[i].path) + 1;
+    return bytes;
+}
+
+static struct layout lay_out(const struct image *image, const char *code_path)
 {
     uint32_t threads = 0, most_threads = 0;
     for (uint32_t i = 0; i < image->process_count; i++) {
@@ -62,7 +78,9 @@ static struct layout lay_out(const struct image *image)
     at.threads = at.processes + image->process_count * sizeof(struct blob_process);
     at.ops = page_align(at.threads + threads * sizeof(struct blob_thread));
     at.data = page_align(at.ops + op_count(image) * sizeof(struct plan_op));
-    at.bulk = page_align(at.data + image->data.len);
+    at.files = page_align(at.data + image->data.len);
+    at.texts = at.files + image->file_count * sizeof(struct blob_file);
+    at.bulk = page_align(at.texts + text_bytes(image, code_path));
     at.ranges = page_align(at.bulk + image->bulk_bytes);
     at.parking = at.ranges + page_align(BLOB_RANGES_MAX * sizeof(struct blob_range));
     at.end = at.parking + PARKING_BYTES;
@@ -82,6 +100,13 @@ static bool free_in_image(const struct image *image, uint64_t start, uint64_t en
     return true;
 }
 
+static bool map_at(struct arena *arena, uint64_t start)
+{
+    arena->start = start;
+    return mmap((void *)start, arena->bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
 /* Far from where the kernel and the usual runtimes put things, so that heaps and stacks can grow. */
 static int map_arena(struct arena *arena, const struct image *image, struct error *err)
 {
@@ -89,12 +114,8 @@ static int map_arena(struct arena *arena, const struct image *image, struct erro
         uint64_t start = ARENA_FIRST_ADDRESS + i * ARENA_STEP;
         if (!free_in_image(image, start - ARENA_STEP / 2, start + arena->bytes + ARENA_STEP / 2))
             continue;
-        void *mapped = mmap((void *)start, arena->bytes, PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
-        if (mapped != MAP_FAILED) {
-            arena->start = start;
+        if (map_at(arena, start))
             return 0;
-        }
     }
     return error_set(err, ERROR_UNSUPPORTED, "the snapshot leaves no free range of %lu bytes", arena->bytes);
 }
@@ -184,25 +205,62 @@ static int check_special(
     return 0;
 }
 
-static void put_own_plans(struct arena *arena, const struct layout *at, struct op_writer *w,
-    const struct image *image, const struct arena_special_list *special)
+/* The vDSO goes into the arena, and nothing else stays. */
+static void put_clear_plan(struct arena *arena, const struct layout *at, struct op_writer *w,
+    const struct arena_special_list *special)
 {
-    struct plan clear = {0}, settle = {0}, advice = {0};
-    uint64_t parking = arena->start + at->parking;
+    struct plan clear = {0};
+    uint64_t parking = arena->start + at->parking, arena_end = arena->start + arena->bytes;
     for (size_t i = 0; i < special->count; i++) {
         family_plan_move(&clear, special->list[i].start, special->list[i].bytes, parking);
         parking += special->list[i].bytes;
     }
+    plan_call(&clear, SYS_munmap, plan_literal(ARENA_LOWEST_ADDRESS),
+        plan_literal(arena->start - ARENA_LOWEST_ADDRESS));
+    plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(ARENA_USER_END - arena_end));
+    arena->control->clear = take_plan(w, &clear, BLOB_CLEAR);
+}
+
+static uint64_t put_text(char **next, const char *text)
+{
+    uint64_t at = (uint64_t)*next;
+    *next = stpcpy(*next, text) + 1;
+    return at;
+}
+
+/* setns also goes to the root folder of the sandbox's files. */
+static void put_entering(struct arena *arena, const struct layout *at, struct op_writer *w,
+    const struct image *image, const char *code_path)
+{
+    struct plan enter = {0};
+    struct blob_file *files = (struct blob_file *)(arena->start + at->files);
+    char *text = (char *)(arena->start + at->texts);
+    uint64_t name = put_text(&text, TEMPLATE_NAME), folder = put_text(&text, code_path);
+    uint64_t nothing = folder + strlen(code_path);
+    plan_call(&enter, SYS_setns, plan_slot(PLAN_SLOT_INIT_PIDFD), plan_literal(SANDBOX_NAMESPACES));
+    plan_call(&enter, SYS_move_mount, plan_slot(PLAN_SLOT_CODE), plan_literal(nothing),
+        plan_literal((uint64_t)AT_FDCWD), plan_literal(folder), plan_literal(MOVE_FROM_EMPTY_PATH));
+    plan_call(&enter, SYS_prctl, plan_literal(PR_SET_NAME), plan_literal(name));
+    arena->control->enter = take_plan(w, &enter, BLOB_ENTER);
+    for (uint32_t i = 0; i < image->file_count; i++)
+        files[i] = (struct blob_file){
+            .path = put_text(&text, image->files[i].path),
+            .bytes = image->files[i].bytes,
+            .modified_ns = image->files[i].modified_ns,
+        };
+    arena->control->files = files;
+    arena->control->file_count = image->file_count;
+}
+
+static void put_own_plans(struct arena *arena, const struct layout *at, struct op_writer *w,
+    const struct image *image, const struct arena_special_list *special)
+{
+    struct plan settle = {0}, advice = {0};
     family_plan_vdso(&settle, special, arena->start + at->parking, &image->processes[0]);
     if (image->bulk_bytes > 0)
         plan_do(
             &settle, PLAN_LAZY_PAGES, plan_literal(arena->control->bulk), plan_literal(image->bulk_bytes));
     huge_pages_plan(&advice, image);
-    uint64_t arena_end = arena->start + arena->bytes;
-    plan_call(&clear, SYS_munmap, plan_literal(ARENA_LOWEST_ADDRESS),
-        plan_literal(arena->start - ARENA_LOWEST_ADDRESS));
-    plan_call(&clear, SYS_munmap, plan_literal(arena_end), plan_literal(ARENA_USER_END - arena_end));
-    arena->control->clear = take_plan(w, &clear, BLOB_CLEAR);
     arena->control->settle = take_plan(w, &settle, BLOB_SETTLE);
     arena->control->advice = take_plan(w, &advice, BLOB_ADVICE);
 }
@@ -253,34 +311,92 @@ static void put_processes(struct arena *arena, const struct layout *at, struct o
     control->process_count = image->process_count;
 }
 
-int arena_build(struct arena *arena, const struct image *image, struct error *err)
+/* Code, and a control that knows its places. */
+static int put_blob(struct arena *arena, const struct layout *at, struct error *err)
 {
-    struct layout at = lay_out(image);
+    size_t code_bytes = (size_t)(thaw_blob_end - thaw_blob_start);
+    arena->code_bytes = page_align(code_bytes);
+    memcpy((void *)arena->start, thaw_blob_start, code_bytes);
+    if (mprotect((void *)arena->start, arena->code_bytes, PROT_READ | PROT_EXEC) < 0)
+        return error_system(err, "cannot make the blob executable");
+    arena->entry = (blob_entry_function *)arena->start;
+    arena->stack_top = arena->start + at->stack + BLOB_STACK_BYTES;
+    arena->control = (struct blob_control *)(arena->start + at->control);
+    *arena->control = (struct blob_control){.data = arena->start + at->data,
+        .bulk = arena->start + at->bulk,
+        .shared = (struct blob_shared *)(arena->start + at->shared),
+        .stack = arena->start + at->stack,
+        .thread_stacks = arena->start + at->thread_stacks,
+        .ranges = (struct blob_range *)(arena->start + at->ranges),
+        .control_fd = -1,
+        .pages_fd = -1,
+        .ring_fd = -1,
+        .paging_fd = -1,
+        .memory_fd = -1};
+    return 0;
+}
+
+int arena_build_waiting(struct arena *arena, struct error *err)
+{
+    static const struct image nothing;
+    const struct layout at = lay_out(&nothing, "");
+    *arena = (struct arena){.bytes = at.end};
+    if (!map_at(arena, ARENA_WAITING_ADDRESS))
+        return error_system(err, "cannot map a builder's memory");
+    if (put_blob(arena, &at, err) < 0)
+        return -1;
+    struct op_writer writer = {(struct plan_op *)(arena->start + at.ops)};
+    put_clear_plan(arena, &at, &writer, &special_here);
+    arena->control->waits = 1;
+    return 0;
+}
+
+/* Where a builder that waits has what is special in this process. */
+static struct arena_special_list special_of_builder(void)
+{
+    static const struct image nothing;
+    struct arena_special_list special = special_here;
+    uint64_t parking = ARENA_WAITING_ADDRESS + lay_out(&nothing, "").parking;
+    for (size_t i = 0; i < special.count; i++) {
+        special.list[i].start = parking;
+        parking += special.list[i].bytes;
+    }
+    return special;
+}
+
+static int fill_arena(struct arena *arena, const struct layout *at, const struct image *image,
+    const char *code_path, struct error *err)
+{
+    const struct arena_special_list special = special_of_builder();
+    if (check_special(image, &special, err) < 0 || put_blob(arena, at, err) < 0)
+        return -1;
+    arena->filled = at->bulk;
+    arena->control->sandbox_ops_end = image->sandbox_ops_end;
+    arena->control->descriptor_floor = (int32_t)image->descriptor_floor;
+    if (image->data.len > 0)
+        memcpy((void *)arena->control->data, image->data.data, image->data.len);
+    struct op_writer writer = {(struct plan_op *)(arena->start + at->ops)};
+    put_processes(arena, at, &writer, image, &special);
+    put_clear_plan(arena, at, &writer, &special);
+    put_entering(arena, at, &writer, image, code_path);
+    put_own_plans(arena, at, &writer, image, &special);
+    return 0;
+}
+
+int arena_build(struct arena *arena, const struct image *image, const char *code_path, struct error *err)
+{
+    const char *folder = code_path == NULL ? "" : code_path;
+    const struct layout at = lay_out(image, folder);
     *arena = (struct arena){.bytes = at.end};
     if (map_arena(arena, image, err) < 0)
         return -1;
-    if (arena_prepare(err) < 0 || check_special(image, &special_here, err) < 0)
-        return -1;
-    size_t code_bytes = (size_t)(thaw_blob_end - thaw_blob_start);
-    memcpy((void *)arena->start, thaw_blob_start, code_bytes);
-    if (mprotect((void *)arena->start, page_align(code_bytes), PROT_READ | PROT_EXEC) < 0)
-        return error_system(err, "cannot make the blob executable");
-    arena->entry = (blob_entry_function *)arena->start;
-    arena->control = (struct blob_control *)(arena->start + at.control);
-    *arena->control = (struct blob_control){.data = arena->start + at.data,
-        .bulk = arena->start + at.bulk,
-        .shared = (struct blob_shared *)(arena->start + at.shared),
-        .stack = arena->start + at.stack,
-        .thread_stacks = arena->start + at.thread_stacks,
-        .ranges = (struct blob_range *)(arena->start + at.ranges),
-        .ring_fd = -1,
-        .paging_fd = -1,
-        .sandbox_ops_end = image->sandbox_ops_end};
-    if (image->data.len > 0)
-        memcpy((void *)arena->control->data, image->data.data, image->data.len);
-    struct op_writer writer = {(struct plan_op *)(arena->start + at.ops)};
-    put_processes(arena, &at, &writer, image, &special_here);
-    put_own_plans(arena, &at, &writer, image, &special_here);
-    arena->stack_top = arena->start + at.stack + BLOB_STACK_BYTES;
-    return 0;
+    if (fill_arena(arena, &at, image, folder, err) == 0)
+        return 0;
+    arena_unmap(arena);
+    return -1;
+}
+
+void arena_unmap(const struct arena *arena)
+{
+    munmap((void *)arena->start, arena->bytes);
 }

@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "image/image.h"
 #include "pager/pager.h"
+#include "thaw/builder.h"
+#include "thaw/feeder.h"
 #include "thaw/working_set.h"
 
 #include <linux/filter.h>
@@ -15,7 +17,7 @@ struct template;
 
 struct template_options {
     const struct image *image; /* read only while template_start runs */
-    /* Runs in a child process of the template's builder: writes the whole page stream to `fd`. Returns 0 or
+    /* Runs in a child process of the caller: writes the whole page stream to `fd`. Returns 0 or
      * -1. */
     int (*stream_pages)(void *context, int fd, struct error *err);
     void *stream_context;
@@ -24,21 +26,25 @@ struct template_options {
      * all pages are loaded first, from stream_pages, which is to be given all the same: where pager_can_serve says no (trees of
      * processes, kernels without userfaultfd) it is used. */
     const struct pager_source *pages;
-    bool record_hot_set; /* anew, as a TEMPLATE_HOT_SET_DRIFTED asked for */
+    /* A feeder that was made ahead: where there is to be a pager it is taken, and becomes that. It makes of `about` what `image` and `pages`
+     * are here. NULL, or of NULL: a pager is forked. */
+    struct feeder **feeder;
+    struct bytes about;
+    const int *about_fds;
+    size_t about_fd_count; /* at most FEEDER_FDS_MAX */
+    bool record_hot_set;   /* anew, as a TEMPLATE_HOT_SET_DRIFTED asked for */
     int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
     const char *code_path;
-    bool
-        keep_rights; /* the template keeps the caller's user and capabilities: the plan says who the clones are */
-    uid_t uid;       /* the sandbox's user; this and what follows only without keep_rights */
-    gid_t gid;
-    const struct sock_fprog *template_filter; /* attached in the template, and so inherited; NULL: none */
+    struct template_rights rights;
+    struct builder *
+        *builder; /* is taken, and was made with the same rights; NULL, or of NULL: one is made now */
     const struct sock_fprog
         *clone_filter; /* attached in each clone just before the function runs on; NULL: none */
 };
 
-/* Forks the template process, a child of the caller. It is ready (or has failed) when template_fd is
+/* Makes a template of a builder, a child of the caller. It is ready (or has failed) when template_fd is
  * readable. */
 MUST_CHECK struct template *template_start(const struct template_options *options, struct error *err);
 int template_fd(const struct template *t);    /* a socket: readable when template_next has something */

@@ -36,6 +36,8 @@ static const char *extra_plan_name(uint32_t which)
         return "release";
     case BLOB_CLEAR:
         return "clear";
+    case BLOB_ENTER:
+        return "enter";
     case BLOB_STASH:
         return "stash";
     default:
@@ -47,7 +49,15 @@ static struct template_event event_of_failure(const struct blob_reply *reply)
 {
     struct template_event event = {.pidfd = -1, .hot_set_fd = -1, .cookie = reply->cookie};
     event.kind = reply->plan == PLAN_PROCESS ? TEMPLATE_CLONE_FAILED : TEMPLATE_GONE;
-    if (reply->text[0] != '\0')
+    if (reply->plan == BLOB_FILES)
+        error_set(&event.error, ERROR_UNSUPPORTED,
+            reply->failed < 0 ? "%s, which the snapshot maps, is gone"
+                              : "%s was changed since the snapshot was frozen",
+            reply->text);
+    else if (reply->plan == BLOB_TAKE_OVER)
+        error_set(&event.error, ERROR_SYSTEM, "a template's builder cannot take over its memory: %s",
+            strerror(-reply->failed));
+    else if (reply->text[0] != '\0')
         error_set(&event.error, (enum error_kind)reply->pid, "%s", reply->text);
     else if (reply->op == NO_OP)
         error_set(&event.error, ERROR_SYSTEM, "cannot fork into the sandbox: %s", strerror(-reply->failed));
@@ -134,6 +144,17 @@ static struct template_event next_of_pager(struct template *t)
     return event_of_loss(t, event);
 }
 
+/* What the reader of the pages found says more than what the template saw of it, unless it found only that the template was
+ * gone. */
+static struct template_event event_of_end(const struct template *t, struct template_event event)
+{
+    const struct error *found = t->feeder_error;
+    if (event.kind == TEMPLATE_GONE && found != NULL && found->kind != ERROR_NONE &&
+        found->errno_value != EPIPE)
+        event.error = *found;
+    return event;
+}
+
 struct template_event template_next(struct template *t)
 {
     struct blob_reply reply = {0};
@@ -144,6 +165,8 @@ struct template_event template_next(struct template *t)
             return event;
     }
     ssize_t n = t->gone ? -1 : receive(t->socket, &reply, sizeof reply, &event.pidfd);
+    if (n == sizeof reply && reply.kind == BLOB_WAITING) /* it has been told what to build already */
+        n = receive(t->socket, &reply, sizeof reply, &event.pidfd);
     if (n < 0 && (t->gone || errno == EAGAIN || errno == EINTR))
         return event;
     if (n != sizeof reply) {
@@ -152,11 +175,11 @@ struct template_event template_next(struct template *t)
             epoll_ctl(t->both, EPOLL_CTL_DEL, t->socket, NULL);
         event.kind = TEMPLATE_GONE;
         error_set(&event.error, ERROR_SYSTEM, "the template process died");
-        return event;
+        return event_of_end(t, event);
     }
     t->answered += reply.kind == BLOB_CLONED || reply.plan == PLAN_PROCESS;
     if (reply.kind == BLOB_FAILED)
-        return event_of_failure(&reply);
+        return event_of_end(t, event_of_failure(&reply));
     if (reply.kind == BLOB_READY)
         template_reap_feeder(t);
     event.kind = reply.kind == BLOB_READY ? TEMPLATE_READY : TEMPLATE_CLONED;

@@ -306,15 +306,17 @@ static struct template *template_begin(const struct image *image, struct pages *
         .init_pidfd = arena->init_pidfd,
         .code_tree_fd = code_tree,
         .code_path = ARENA_CODE_PATH,
-        .uid = ARENA_UID,
-        .gid = ARENA_GID,
+        .rights = {.uid = ARENA_UID, .gid = ARENA_GID},
     };
     if (options.filtered) {
-        about.template_filter = sandbox_filter_template(&err);
+        about.rights.filter = sandbox_filter_template(&err);
         about.clone_filter = sandbox_filter_clone();
-        if (!about.template_filter)
+        if (!about.rights.filter)
             fail("the filter", err.text);
     }
+    struct builder *ahead =
+        options.lazy ? builder_start(&about.rights, &err) : NULL; /* else it is made by template_start */
+    about.builder = &ahead;
     uint64_t from_ns = clock_monotonic_ns();
     struct template *t = template_start(&about, &err);
     if (!t)

@@ -551,6 +551,24 @@ static void a_template_that_died_is_built_anew(void **state)
     assert_false(thaw_builds_template(f, 4, SNAPSHOT));
 }
 
+static void kill_one_of(const struct fixture *f, const char *name)
+{
+    for (int i = 0; kill_children(f, name) == 0; i++) {
+        assert_true(i < 10000);
+        usleep(1000);
+    }
+}
+
+static void what_was_made_ahead_may_die(void **state)
+{
+    struct fixture *f = *state;
+    freeze_counter(f);
+    kill_one_of(f, "thaw-builder");
+    kill_one_of(f, "thaw-feeder");
+    assert_true(thaw_builds_template(f, 2, SNAPSHOT));
+    assert_false(thaw_builds_template(f, 3, SNAPSHOT));
+}
+
 static void templates_within_the_budget_stay(void **state)
 {
     struct fixture *f = *state;
@@ -682,6 +700,7 @@ int main(void)
         TEST(a_frozen_process_thaws_many_times),
         cmocka_unit_test_setup_teardown(templates_beyond_the_budget_go, set_up_tight, tear_down),
         TEST(a_template_that_died_is_built_anew),
+        TEST(what_was_made_ahead_may_die),
         TEST(templates_within_the_budget_stay),
         TEST(a_snapshot_can_be_inspected_and_deleted),
         TEST(damaged_pages_are_refused_as_such),

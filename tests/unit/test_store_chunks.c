@@ -439,6 +439,42 @@ static void a_reader_works_without_the_master_key(void **state)
     store_reader_close(r);
 }
 
+static void another_store_can_be_told_of_a_reader(void **state)
+{
+    struct store_fixture *f = *state;
+    CLEANUP_FREE uint8_t *data = make_pattern(C, 1);
+    CLEANUP_FREE uint8_t *back = xcalloc(1, C);
+    CLEANUP_BUFFER struct buffer about = {0};
+    int fds[STORE_READER_FDS];
+    struct error err = {0};
+    publish(f, IDS[0], "default", data, &(struct piece){0, 0, 0, C}, 1);
+    struct store_reader *r = store_reader_open(f->store, IDS[0], NULL, &err);
+    assert_non_null(r);
+    store_reader_tell(r, &about);
+    store_forget_master(f->store);
+    for (int prepared = 0; prepared < 2; prepared++) {
+        if (prepared)
+            assert_int_equal(store_prepare_reader(f->store, &err), 0);
+        struct cursor c = cursor_over(about.data, about.len);
+        for (size_t i = store_reader_fds(r, fds); i-- > 0;)
+            fds[i] = dup(fds[i]);
+        struct store_reader *told = store_reader_told(f->store, &c, fds, &err);
+        assert_non_null(told);
+        assert_true(cursor_done(&c));
+        assert_string_equal(store_reader_id(told), IDS[0]);
+        memset(back, 0, C);
+        assert_int_equal(store_reader_read_chunk(told, 0, back, &err), 0);
+        assert_memory_equal(back, data, C);
+        store_reader_close(told);
+    }
+    for (size_t len = 0; len < about.len; len++) {
+        struct cursor c = cursor_over(about.data, len);
+        assert_null(store_reader_told(f->store, &c, (int[]){-1, -1}, &err));
+        assert_int_equal(err.kind, ERROR_INTERNAL);
+    }
+    store_reader_close(r);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, store_fixture_set_up, store_fixture_tear_down)
@@ -458,6 +494,7 @@ int main(void)
         TEST(publishes_at_the_same_time_share_and_stay_whole),
         TEST(a_writer_that_is_given_up_leaves_nothing),
         TEST(a_reader_works_without_the_master_key),
+        TEST(another_store_can_be_told_of_a_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
 /* The freestanding part: it runs in the template process and in every clone, in memory that belongs to no snapshot,
  * without libc, and only interprets plans. It holds no state of a function and makes no decision of its own.
  *
- *   template:  clear -> template plan -> settle -> say READY (with a pager: to it, and wait until its first pages are in)
+ *   builder:   clear -> say WAITING -> take over the arena of a template, and go on there as one
+ *   template:  clear -> enter its sandbox -> template plan -> settle -> say READY (with a pager: to it, and wait until its first pages are in)
  *              -> for ever: advice while nothing is asked for (with a pager: once all pages are in);
  *              a request -> fork into its sandbox -> say CLONED
  *   clone:     process plan -> one thread for each frozen thread -> thread plans -> release plan -> report ->
@@ -12,6 +13,7 @@
 #include "thaw/blob/blob.h"
 #include "thaw/blob/syscall_x86_64.h"
 
+#include <asm/stat.h>
 #include <asm/unistd.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
@@ -45,7 +47,12 @@
 #define SHARED_BYTES 4096
 #define SIGNAL_KILL 9
 #define NO_OP 0xffffffffu
-#define PAGING_MAPPED 'm' /* PAGER_SAYS_MAPPED */
+#define PAGING_MAPPED 'm'  /* PAGER_SAYS_MAPPED */
+#define MAP_ARENA 0x104022 /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE */
+#define PROT_READ_EXECUTE 5
+#define DUPLICATE_ABOVE 1030 /* F_DUPFD_CLOEXEC */
+#define CLOSE_ON_EXEC 02000000
+#define AT_WORKING_FOLDER (-100)
 
 struct failure {
     int64_t result;
@@ -467,19 +474,43 @@ static void run_process(void *context, uint64_t index)
 
 /* ---- the template ---- */
 
-static void reply(const struct blob_control *control, const struct blob_reply *answer, int fd)
+/* One message, with a descriptor beside it where `fd` is one. */
+static long send_message(int socket, const void *data, uint64_t bytes, int fd)
 {
     struct rights rights = {
         .bytes = 16 + sizeof(int32_t), .level = SOL_SOCKET_LEVEL, .type = SCM_RIGHTS_TYPE};
-    struct message_part part = {(uint64_t)answer, sizeof *answer};
+    struct message_part part = {(uint64_t)data, bytes};
     struct message_header message = {.parts = (uint64_t)&part, .part_count = 1};
     rights.fds[0] = fd;
     if (fd >= 0) {
         message.control = (uint64_t)&rights;
         message.control_bytes = 24;
     }
-    if (call3(__NR_sendmsg, control->control_fd, &message, MSG_NO_SIGNAL) < 0)
+    return call3(__NR_sendmsg, socket, &message, MSG_NO_SIGNAL);
+}
+
+static void reply(const struct blob_control *control, const struct blob_reply *answer, int fd)
+{
+    if (send_message(control->control_fd, answer, sizeof *answer, fd) < 0)
         call1(__NR_exit_group, 1); /* nobody is there to make clones for */
+}
+
+static long receive_message(
+    int socket, struct message_part *parts, uint64_t part_count, struct rights *rights)
+{
+    struct message_header message = {
+        .parts = (uint64_t)parts,
+        .part_count = part_count,
+        .control = (uint64_t)rights,
+        .control_bytes = sizeof *rights,
+    };
+    return call3(__NR_recvmsg, socket, &message, MSG_CLOSE_ON_EXEC);
+}
+
+static void take_slots(struct blob_control *control, uint32_t mask, const int32_t *fds)
+{
+    for (unsigned slot = 0, next = 0; slot < PLAN_SLOT_COUNT; slot++)
+        control->slots[slot] = mask & 1u << slot ? fds[next++] : -1;
 }
 
 /* One request from the control socket; its descriptors go into the slots, its ranges to their place. */
@@ -488,18 +519,11 @@ static void receive(struct blob_control *control, struct blob_request *request)
     struct rights rights = {0};
     struct message_part parts[] = {{(uint64_t)request, sizeof *request},
         {(uint64_t)control->ranges, BLOB_RANGES_MAX * sizeof(struct blob_range)}};
-    struct message_header message = {
-        .parts = (uint64_t)parts,
-        .part_count = 2,
-        .control = (uint64_t)&rights,
-        .control_bytes = sizeof rights,
-    };
-    long n = call3(__NR_recvmsg, control->control_fd, &message, MSG_CLOSE_ON_EXEC);
+    long n = receive_message(control->control_fd, parts, 2, &rights);
     if (n < (long)sizeof *request ||
         (uint64_t)n != sizeof *request + request->range_count * sizeof(struct blob_range))
         call1(__NR_exit_group, 0);
-    for (unsigned slot = 0, next = 0; slot < PLAN_SLOT_COUNT; slot++)
-        control->slots[slot] = request->slot_mask & 1u << slot ? rights.fds[next++] : -1;
+    take_slots(control, request->slot_mask, rights.fds);
 }
 
 struct wait { /* struct pollfd */
@@ -609,13 +633,144 @@ static void await_first_pages(const struct blob_control *control)
         call1(__NR_exit_group, 1);
 }
 
+/* The snapshot maps these files, and nothing that has their names by now. */
+static void check_files(const struct blob_control *control)
+{
+    for (uint32_t i = 0; i < control->file_count; i++) {
+        const struct blob_file *file = &control->files[i];
+        struct stat now;
+        long result = call4(__NR_newfstatat, AT_WORKING_FOLDER, file->path, &now, 0);
+        if (result == 0 && (uint64_t)now.st_size == file->bytes &&
+            (int64_t)(now.st_mtime * 1000000000 + now.st_mtime_nsec) == file->modified_ns)
+            continue;
+        struct blob_reply answer = {.kind = BLOB_FAILED, .plan = BLOB_FILES, .failed = (int32_t)result};
+        for (unsigned at = 0; at + 1 < sizeof answer.text && ((const char *)file->path)[at] != 0; at++)
+            answer.text[at] = ((const char *)file->path)[at];
+        reply(control, &answer, -1);
+        for (;;)
+            call1(__NR_exit_group, BLOB_EXIT_STATUS);
+    }
+}
+
+/* The pager gets a hold of this memory, and what it cannot know: struct pager_hello. */
+static void hand_to_pager(struct blob_control *control)
+{
+    if (control->paging_fd >= 0 &&
+        send_message(control->paging_fd, &control->bulk, sizeof control->bulk, control->memory_fd) < 0)
+        call1(__NR_exit_group, 1);
+    if (control->memory_fd >= 0)
+        call1(__NR_close, control->memory_fd);
+    control->memory_fd = -1;
+}
+
+static int enter_own_sandbox(struct blob_control *control, struct failure *failure)
+{
+    int result = run_plan(control, &control->enter, failure);
+    for (unsigned slot = 0; slot < PLAN_SLOT_COUNT; slot++)
+        if (control->slots[slot] >= 0)
+            call1(__NR_close, control->slots[slot]);
+    return result;
+}
+
+/* ---- the builder ---- */
+
+static __attribute__((noreturn)) void fail_to_build(const struct blob_control *control, long result)
+{
+    struct blob_reply answer = {.kind = BLOB_FAILED, .plan = BLOB_TAKE_OVER, .op = NO_OP};
+    answer.failed = result < 0 ? (int32_t)result : -1;
+    reply(control, &answer, -1);
+    for (;;)
+        call1(__NR_exit_group, BLOB_EXIT_STATUS);
+}
+
+/* What is its own lies above all that a clone opens, as does what arrives with requests: place holders are below. */
+static long arrange_descriptors(struct blob_control *control)
+{
+    int32_t floor = control->descriptor_floor;
+    int32_t above = (floor > BLOB_FLOOR ? floor : BLOB_FLOOR) + BLOB_ABOVE_FLOOR;
+    int32_t *own[] = {&control->control_fd, &control->ring_fd, &control->memory_fd, &control->pages_fd,
+        &control->paging_fd, &control->slots[PLAN_SLOT_INIT_PIDFD], &control->slots[PLAN_SLOT_CODE]};
+    for (unsigned i = 0; i < sizeof own / sizeof *own; i++) {
+        int32_t before = *own[i];
+        if (before < 0 || before >= above)
+            continue;
+        long result = call3(__NR_fcntl, before, DUPLICATE_ABOVE, above);
+        if (result < 0)
+            return result;
+        *own[i] = (int32_t)result;
+        call1(__NR_close, before);
+    }
+    for (int32_t fd = BLOB_FLOOR; fd < floor; fd++) {
+        long result = call3(__NR_dup3, 0, fd, CLOSE_ON_EXEC);
+        if (result < 0)
+            return result;
+    }
+    if (floor < BLOB_FLOOR)
+        call3(__NR_close_range, floor, BLOB_FLOOR - 1, 0);
+    return 0;
+}
+
+/* The arena comes as a file, which is forgotten: it is memory of this process alone, as all that follows. */
+static long fill_arena(const struct blob_build *build, int fd)
+{
+    long result =
+        raw_syscall(__NR_mmap, build->start, build->bytes, PROT_READ_WRITE, MAP_ARENA, (uint64_t)-1, 0);
+    if (result != (long)build->start)
+        return result < 0 ? result : -17; /* EEXIST */
+    for (uint64_t done = 0; done < build->filled; done += (uint64_t)result) {
+        result = call4(__NR_pread64, fd, build->start + done, build->filled - done, done);
+        if (result <= 0)
+            return result < 0 ? result : -5; /* EIO */
+    }
+    return call3(__NR_mprotect, build->start, build->code_bytes, PROT_READ_EXECUTE);
+}
+
+static __attribute__((noreturn)) void await_build(const struct blob_control *control)
+{
+    const struct blob_reply waiting = {.kind = BLOB_WAITING};
+    struct blob_build build;
+    struct rights rights = {0};
+    struct message_part part = {(uint64_t)&build, sizeof build};
+    reply(control, &waiting, -1);
+    if (receive_message(control->control_fd, &part, 1, &rights) != sizeof build)
+        for (;;)
+            call1(__NR_exit_group, 0); /* nobody needs it any more */
+    long result = fill_arena(&build, rights.fds[0]);
+    if (result < 0)
+        fail_to_build(control, result);
+    struct blob_control *next = (struct blob_control *)build.control;
+    const int32_t *fds = rights.fds;
+    call1(__NR_close, *fds++);
+    next->control_fd = control->control_fd;
+    next->ring_fd = control->ring_fd;
+    next->memory_fd = control->memory_fd;
+    next->pages_fd = *fds++;
+    next->paging_fd = build.is_paged ? *fds++ : -1;
+    take_slots(next, build.slot_mask, fds);
+    result = arrange_descriptors(next);
+    if (result < 0)
+        fail_to_build(next, result);
+    raw_go_on(build.stack_top, build.start, next);
+}
+
+static int build_template(struct blob_control *control, uint32_t *process, struct failure *failure)
+{
+    if (run_plan(control, &control->clear, failure) < 0)
+        return -1;
+    if (control->waits)
+        await_build(control);
+    hand_to_pager(control);
+    if (enter_own_sandbox(control, failure) < 0)
+        return -1;
+    check_files(control);
+    return build_memory(control, process, failure) < 0 ? -1 : run_plan(control, &control->settle, failure);
+}
+
 __attribute__((section(".text.entry"), noreturn)) void blob_entry(struct blob_control *control)
 {
     struct failure failure;
     struct blob_reply answer = {.kind = BLOB_READY};
-    if (run_plan(control, &control->clear, &failure) < 0 ||
-        build_memory(control, &answer.process, &failure) < 0 ||
-        run_plan(control, &control->settle, &failure) < 0) {
+    if (build_template(control, &answer.process, &failure) < 0) {
         answer.kind = BLOB_FAILED;
         answer.failed = failure.result < 0 ? (int32_t)failure.result : -1;
         answer.plan = failure.which;

@@ -41,6 +41,18 @@ static inline long raw_clone_run(
     return result;
 }
 
+/* Goes on at `entry`, with `argument`, on another stack, and does not come back. */
+static inline __attribute__((noreturn)) void raw_go_on(uint64_t stack_top, uint64_t entry, void *argument)
+{
+    __asm__ volatile("mov %0, %%rsp\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "call *%1\n\t"
+                     "ud2" ::"r"(stack_top),
+                     "r"(entry), "D"(argument)
+                     : "memory");
+    __builtin_unreachable();
+}
+
 /* rt_sigreturn takes the frame at the stack pointer less one word, and does not come back. */
 static inline __attribute__((noreturn)) void raw_sigreturn(uint64_t frame)
 {
