@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 
 #define HELPER_STACK_BYTES (256 * 1024)
+/* Of the first slots: a hot set that needs no more of them is not worth a huge page. */
+#define SMALL_PAGES_BYTES (2ull << 20)
 
 enum slot_state { SLOT_FILLING, SLOT_READY, SLOT_NOTHING /* came: it is the end */ };
 
@@ -157,7 +159,7 @@ static void *reserve(size_t bytes)
     return at == MAP_FAILED ? NULL : at;
 }
 
-/* Only address space: what a slot needs is there once it is first filled. In huge pages, as that is much at once. */
+/* Only address space: what a slot needs is there once it is first filled. In huge pages where it is much. */
 static bool make_slots(struct decoding *d)
 {
     size_t stride = (d->source->hot_piece_bytes + PAGER_PAGE_BYTES - 1) / PAGER_PAGE_BYTES * PAGER_PAGE_BYTES;
@@ -175,7 +177,8 @@ static bool make_slots(struct decoding *d)
     d->runs = reserve(d->run_bytes);
     if (count == 0 || d->pages == NULL || d->runs == NULL)
         return false;
-    madvise(d->pages, d->page_bytes, MADV_HUGEPAGE);
+    if (d->page_bytes > SMALL_PAGES_BYTES)
+        madvise(d->pages + SMALL_PAGES_BYTES, d->page_bytes - SMALL_PAGES_BYTES, MADV_HUGEPAGE);
     for (size_t i = 0; i < count; i++) {
         d->slots[i].piece = (struct pager_hot_piece){
             .runs = d->runs + i * d->source->hot_piece_runs, .data = d->pages + i * stride};

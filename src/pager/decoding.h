@@ -11,8 +11,8 @@
 #include "pager/pager.h"
 
 #define DECODING_THREADS_MAX 4 /* the pager's own is one of them */
-#define DECODING_HELPED_BYTES \
-    (1024 * 1024ull) /* of a hot set as it is stored: a smaller one is decoded sooner than helped with */
+/* Of a hot set as it is stored: helpers for a smaller one are only in the way of the template, which makes its mappings meanwhile. */
+#define DECODING_HELPED_BYTES (4 * 1024 * 1024ull)
 #define DECODING_SLOTS_MAX 4096
 
 struct decoding;
