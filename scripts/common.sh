@@ -126,6 +126,9 @@ build_into() {
     # What makes the clones of a Node function unique.
     [ runtimes/node/unique.node -nt runtimes/node/unique.c ] ||
         cc -std=c17 -Wall -Wextra -O2 -shared -fPIC -o runtimes/node/unique.node runtimes/node/unique.c
+    # What keeps the memory of a Python function's versions alike; one for all versions of Python.
+    [ runtimes/python/thaw_region.abi3.so -nt runtimes/python/region.c ] ||
+        cc -std=c17 -Wall -Wextra -O2 -shared -fPIC -o runtimes/python/thaw_region.abi3.so runtimes/python/region.c
     runtimes/java/build.sh # nothing, where there is no JDK
     runtimes/dotnet/build.sh # nothing, where there is no .NET SDK
     # Functions see the bootstrap read-only, so what compiling it takes would be lost at every cold start.

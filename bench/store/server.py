@@ -65,8 +65,7 @@ class Server(harness.Daemon):
         return [entry for entry in found if name in (None, entry[0])]
 
     def chunk_files(self):
-        return {path for path, _, names in os.walk(self.data / "store" / "chunks") for path in
-                (os.path.join(path, name) for name in names)}
+        return set(harness.files_below(self.data / "store/chunks"))
 
     def disk_bytes(self):
         """What the store's files take, in the file system's blocks."""

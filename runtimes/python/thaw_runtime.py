@@ -439,10 +439,24 @@ def run_wrapper():
 
 
 def drop_hash_seed():
-    """The server chose it, so that versions of the function have the same. Programs that it starts draw their own."""
+    """The server chose it, so that versions of the function have the same. Programs that it starts draw their own. Says whether
+    it has: then the version's layout is to be that of other versions."""
     chosen = os.environ.pop("THAW_HASH_SEED", None)
     if chosen and os.environ.get("PYTHONHASHSEED") == chosen:
         del os.environ["PYTHONHASHSEED"]
+    return chosen is not None
+
+
+def load_modules_apart():
+    """See thaw_layout. False where its native part is missing, or of no use."""
+    try:
+        import thaw_layout
+    except ImportError:
+        return False
+    try:
+        return thaw_layout.start(os.environ.get("LAMBDA_TASK_ROOT", "/var/task"), "/opt")
+    except OSError:
+        return False
 
 
 def set_up_path():
@@ -574,6 +588,9 @@ def freeze_and_restore(client, handler):
     """Primes, and prepares for the snapshot, which is taken here, or at the first invocation/next when no hook is to run after a
     restore: that saves every clone a round trip. Says whether the process is a unique clone already."""
     prime(client, handler)
+    layout = sys.modules.get("thaw_layout")
+    if layout is not None:
+        layout.stop()
     hooks = sys.modules.get("snapshot_restore_py")
     prepare_snapshot(client, hooks)
     after = hooks.get_after_restore() if hooks is not None else []
@@ -671,10 +688,12 @@ def serve(client, handler, unique):
 
 def main():
     run_wrapper()
-    drop_hash_seed()
+    fixed = drop_hash_seed()
     set_up_path()
     set_up_output()
     sys.meta_path.insert(0, LoggingHook())
+    if fixed:
+        load_modules_apart()
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
     handler = initialise(client)
     unique = True

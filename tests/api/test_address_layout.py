@@ -1,9 +1,11 @@
 """--address-layout: versions of a function that are to be frozen are initialised at the same addresses and with the same
 hash seed, so that most chunks of their snapshots are the same; all else stays random."""
 
+import json
 import subprocess
 
 import harness
+import pytest
 
 TELL = """
 import os, subprocess, sys
@@ -63,6 +65,98 @@ def test_a_seed_of_the_users_own_is_kept(make_function):
     function = make_function(TELL, snap_start=True, Environment={"PYTHONHASHSEED": "7"})
     told = versions(function, 1)[0]
     assert told["seed"] == ["7", None] and told["child_hash"] == told["born"]["hash"]
+
+
+PETS = {
+    "app.py": """
+import shop
+
+pets = shop.make(60_000)
+
+def handler(event, context):
+    return pets[event]["name"]
+""",
+    "shop.py": """
+KINDS = ("dog", "cat", "tortoise", "von der Hundehütte")
+
+def make(count):
+    return [{"id": i, "kind": KINDS[i % 4], "name": "pet %d" % i, "price": 9.5, "note": "a text of words"} for i in range(count)]
+
+def count(pets):
+    return len(pets)
+""",
+}
+CHANGES = {
+    "nothing": lambda files: files,
+    "a line in the handler": lambda files: dict(files, **{"app.py": files["app.py"].replace(
+        "    return pets", "    print('an event', event)\n    return pets")}),
+    "a constant": lambda files: dict(files, **{"app.py": files["app.py"].replace("import shop\n", "import shop\nLIMIT = 25\n")}),
+    "a line in another module": lambda files: dict(files, **{"shop.py": files["shop.py"].replace(
+        "    return len", "    assert pets, 'there are no pets'\n    return len")}),
+    "a function in another module": lambda files: dict(files, **{"shop.py": files["shop.py"] + """
+def dearest(pets):
+    return max(pets, key=lambda pet: pet["price"])
+"""}),
+}
+
+
+def test_a_changed_line_moves_nothing_else(new_daemon, make_function):
+    daemon = new_daemon().start()
+    function = make_function(PETS["app.py"], snap_start=True, on=daemon)
+    shared = {}
+    for what, change in CHANGES.items():
+        function.client.update_function_code(FunctionName=function.name, ZipFile=harness.make_zip(change(PETS)))
+        before = set(harness.files_below(daemon.data / "store/chunks"))
+        assert function.call(59_999, function.publish()) == "pet 59999"
+        stats = json.loads(daemon.thaw("store", "stats", "--json").stdout)
+        chunks = stats["snapshots"][-1]["chunks"]
+        shared[what] = 1 - len(set(harness.files_below(daemon.data / "store/chunks")) - before) / chunks
+    assert shared.pop("nothing") < 0.5, "the first one: there was none before it"
+    if harness.PYTHON == "python3.12":  # there, memory that is freed meanwhile may still come back in another order
+        shared = {"one of them": max(shared.values())}
+    assert min(shared.values()) > 0.6, shared
+
+
+LOOK = """
+import gc, importlib.machinery, io, sys, traceback
+
+class Lines:
+    during = ("get_code" in vars(importlib.machinery.SourceFileLoader), len(gc.callbacks))
+    failures = []
+
+for name in ("broken", "raises", "absent"):
+    try:
+        __import__(name)
+    except Exception:
+        Lines.failures.append(traceback.format_exc().replace(__file__, "app.py"))
+
+import text
+
+def handler(event, context):
+    return {"during": Lines.during, "failures": Lines.failures, "values": ascii(text.VALUES), "place": text.place.__code__.co_firstlineno,
+            "file": text.place.__code__.co_filename, "documentation": text.place.__doc__,
+            "after": ("get_code" in vars(importlib.machinery.SourceFileLoader), len(gc.callbacks))}
+"""
+LOOKED_AT = {
+    "app.py": LOOK,
+    "broken.py": "x = 1\ndef f(:\n    pass\n",
+    "raises.py": "def f():\n    raise KeyError('inner')\nf()\n",
+    "text.py": "VALUES = ['Wörter \u4e2d\U0001f600', 1.5, -0.0, 0.0, 10**30, b'\\xff', 3+4j, True, (2.5, 'a b', ('a b',))]\n"
+               "def place(a='default text'):\n    'Its documentation.'\n    return a in {'x y', 1.25}\n",
+}
+
+
+@pytest.mark.parametrize("malloc", ["", "debug"])
+def test_code_that_is_loaded_apart_is_the_same(make_function, malloc):
+    """Constants, tracebacks and places are what they are without it: $LATEST is never frozen."""
+    function = make_function(LOOK, snap_start=True, Environment={"PYTHONMALLOC": malloc} if malloc else {})
+    function.client.update_function_code(FunctionName=function.name, ZipFile=harness.make_zip(LOOKED_AT))
+    plain, frozen = function.call(), function.call(None, function.publish())
+    assert plain.pop("during") == [False, 0] and frozen.pop("during") == [True, 0]
+    assert plain == frozen
+    assert frozen["after"] == [False, 0]
+    assert "-0.0, 0.0" in frozen["values"] and frozen["place"] == 2 and frozen["documentation"] == "Its documentation."
+    assert "broken.py" in frozen["failures"][0] and frozen["failures"][1].count("File ") == 3
 
 
 def test_random_layout(new_daemon, make_function):
