@@ -184,7 +184,8 @@ CHANGES = {
     "a comment at the end": lambda source, number: f"{source}# version {number}\n",
     "a line more in the handler": lambda source, number: source.replace(
         "def handler(event, context):\n", "def handler(event, context):\n" + f"    print('{number}', event)\n" * number),
-    "lines less in the handler": lambda source, number: functools.reduce(lambda text, lines: text.replace(lines, ""), LESS[:number], source),
+    "lines less in the handler": lambda source, number: functools.reduce(
+        lambda text, lines: text.replace(lines, ""), LESS[:number], source),
     "a line more in a function that runs": lambda source, number: source.replace(
         "    kinds = list(KINDS)\n", "    kinds = list(KINDS)\n" + f"    assert count > {number}, 'too few pets'\n" * number),
     "a constant more": lambda source, number: source.replace("\n\nFIRST = ", f"\nLIMIT_{number} = {number}000\n\nFIRST = "),

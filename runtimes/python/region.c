@@ -8,8 +8,9 @@
  *   place(offset, size, f, value)  f(value), with the objects that it makes in these bytes as far as they fit
  *   end()                          all comes from the interpreter's own allocators again. Returns how far the two parts of the region
  *                                  have been used since it was last called; 0 is not at all
- *   tidy(begin, end)               gives back the pages of a part that was begun with in which nothing lives any more, the last one's
- *                                  rest too. Returns where the last that lives ends
+ *   tidy(begin, end, give_back)    where the last allocation ends that lives in a part, which was begun with at `begin`. `give_back`: the
+ *                                  pages in which nothing lives become zeros, the last one's rest too
+ *   drop(begin)                    all pages from there on become zeros: nothing lives there
  *   keep_versions(n)               from now on, the number that every change of a dict draws is brought to a multiple of n whenever the
  *                                  interpreter's allocator needs a new arena (256 KiB or 1 MiB); 0: no longer
  *   align_versions()               now, too
@@ -99,11 +100,8 @@ struct area {
     struct block *bins[BINS];
 };
 
-enum {
-    MEM,
-    OBJ,
-    DOMAINS
-}; /* Python's domains 1 and 2. The third, 0, is for use without the interpreter's lock */
+/* Python's domains 1 and 2; its third, 0, is for use without the interpreter's lock. */
+enum { MEM, OBJ, DOMAINS };
 
 static char *region;
 static struct area areas[DOMAINS];
@@ -389,29 +387,46 @@ static void drop(char *begin, char *end)
         madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
+static bool is_part(size_t begin, size_t end)
+{
+    if (!begun && region != NULL && begin % GRAIN == 0 && begin <= end && end <= REGION_BYTES)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "not a part of the region, or something is begun");
+    return false;
+}
+
 static PyObject *region_tidy(PyObject *module, PyObject *arguments)
 {
     (void)module;
     size_t begin, end;
-    if (!PyArg_ParseTuple(arguments, "nn", &begin, &end))
+    int give_back;
+    if (!PyArg_ParseTuple(arguments, "nni", &begin, &end, &give_back) || !is_part(begin, end))
         return NULL;
-    if (begun || begin % GRAIN != 0 || end > REGION_BYTES || begin > end) {
-        PyErr_SetString(PyExc_ValueError, "not a part of the region, or something is begun");
-        return NULL;
-    }
     char *dead = region + begin, *at = dead,
-         *last = region + end; /* between areas there are zeros: empty blocks */
+         *last = region + end; /* where nothing was, zeros are empty blocks */
     while (at < last) {
         struct block *block = (struct block *)at;
         char *next = at + GRAIN + block->size;
         if (block->live) {
-            drop(dead, at);
+            if (give_back)
+                drop(dead, at);
             dead = next;
         }
         at = next;
     }
-    drop(dead, last + (size_t)sysconf(_SC_PAGESIZE) - 1);
+    if (give_back)
+        drop(dead, last + (size_t)sysconf(_SC_PAGESIZE) - 1);
     return PyLong_FromSize_t((size_t)(dead - region));
+}
+
+static PyObject *region_drop(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    size_t begin;
+    if (!PyArg_ParseTuple(arguments, "n", &begin) || !is_part(begin, REGION_BYTES))
+        return NULL;
+    drop(region + begin, region + REGION_BYTES);
+    return Py_BuildValue("");
 }
 
 /* Of a dict whose only value is replaced: that allocates nothing. */
@@ -479,6 +494,7 @@ static struct method methods[] = {
     {"place", region_place, METH_VARARGS, NULL},
     {"end", region_end, METH_NOARGS, NULL},
     {"tidy", region_tidy, METH_VARARGS, NULL},
+    {"drop", region_drop, METH_VARARGS, NULL},
     {"keep_versions", region_keep_versions, METH_VARARGS, NULL},
     {"align_versions", region_align_versions, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -6,10 +6,10 @@ source's length, and leaves gaps that what the module makes then fills: one line
 
 So the code of the function's modules is loaded apart, into a region of its own (thaw_region):
 
-  - Compiling takes memory in the region's second part, which is given back.
+  - Compiling takes memory in the region's second part, which is given back in the end.
   - The code itself lies in the first part, that of each module from the next multiple of 16 KiB on.
-  - Constants and names, which data refers to, lie ahead of it, where their contents say: in a table, by their hash. So a constant more moves no
-    other one, but for those whose place it takes.
+  - Constants and names, which data refers to, lie ahead of it, where their contents say: in a table, by their hash. So a constant
+    more moves no other one, but for those whose place it takes.
   - The interpreter's free lists are emptied before and after, and when a module has been executed; its collector then counts from
     zero; and the number that every change of a dict draws, and keeps in the dict, is rounded up, also at every new arena of memory,
     as a line more at a module's own level draws one.
@@ -66,6 +66,7 @@ def stop():
         return
     roots = ()
     thaw_region.keep_versions(0)
+    thaw_region.drop(round_up(scratch))
     for wrapper in (get_code, exec_module):
         if vars(SourceFileLoader).get(wrapper.__name__) is wrapper:
             delattr(SourceFileLoader, wrapper.__name__)  # it inherits its own
@@ -119,16 +120,17 @@ def load_apart(loader, fullname):
         clear_free_lists()
         compiled = thaw_region.end()[1]
         place += table_bytes
-        thaw_region.begin(place, round_up(compiled))
+        thaw_region.begin(place, compiled)
         code = with_placed(marshal.loads(text), placed)
     finally:
         text = plan = placed = table_bytes = None
         clear_free_lists()
         ends = thaw_region.end()
         place = round_up(max(place, ends[0]))
-        scratch, compiling = round_up(max(scratch, ends[1], compiled or 0)), scratch
-    thaw_region.tidy(begin, place)
-    scratch = round_up(thaw_region.tidy(compiling, scratch))
+        compiling, end = scratch, max(scratch, ends[1], compiled or 0)
+        scratch = round_up(end)
+    thaw_region.tidy(begin, place, True)
+    scratch = round_up(thaw_region.tidy(compiling, end, False))
     thaw_region.align_versions()
     return code
 
@@ -141,11 +143,9 @@ def make_room_for_names():
     """The interpreter's table of interned texts moves when it is full, by as many as have come and gone. Let it move now."""
     thaw_region.begin(scratch, scratch)
     texts = ["thaw %d" % number for number in range(NAMES)]
-    end = thaw_region.end()[1]
+    thaw_region.end()
     for text in texts:
         sys.intern(text)
-    text = texts = None
-    thaw_region.tidy(scratch, end)
 
 
 def clear_free_lists():
