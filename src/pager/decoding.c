@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/processors.h"
+#include "base/wakeups.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -108,6 +109,7 @@ static void *help(void *context)
 {
     struct helper *h = context;
     struct decoding *d = h->decoding;
+    wakeups_favor(); /* as the pager's own thread, which may have to wait for this one */
     pthread_mutex_lock(&d->lock);
     d->arrived++;
     pthread_cond_signal(&d->done);
@@ -216,12 +218,29 @@ void decoding_begin(struct decoding *d)
     pthread_mutex_unlock(&d->lock);
 }
 
-struct pager_hot_piece *decoding_next(struct decoding *d)
+/* The first in the order; or, if that is not ready and any will do, one that is, which changes places with it. */
+static struct slot *find_next(struct decoding *d, bool any)
+{
+    if (d->first == d->last)
+        return NULL;
+    struct slot **first = &d->order[d->first % d->slot_count];
+    for (size_t i = d->first; any && (*first)->state == SLOT_FILLING && i < d->last; i++) {
+        struct slot **other = &d->order[i % d->slot_count];
+        if ((*other)->state == SLOT_READY) {
+            struct slot *ready = *other;
+            *other = *first;
+            *first = ready;
+        }
+    }
+    return *first;
+}
+
+struct pager_hot_piece *decoding_next(struct decoding *d, bool any)
 {
     struct pager_hot_piece *piece = NULL;
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        struct slot *next = d->first < d->last ? d->order[d->first % d->slot_count] : NULL;
+        struct slot *next = find_next(d, any);
         if (next != NULL && next->state == SLOT_READY) {
             d->first++;
             piece = &next->piece;

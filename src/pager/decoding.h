@@ -2,7 +2,8 @@
  * helper threads, where there are more processors and enough to decode. Whoever is free takes the next piece.
  *
  * Invariants:
- *   1. Pieces are taken from the source by one thread at a time, and given out in the order in which they were taken.
+ *   1. Pieces are taken from the source by one thread at a time, and given out in the order in which they were taken, unless any will
+ *      do; what follows a damaged one is not given out once that would be its turn.
  *   2. A piece in its slot belongs to the thread that decodes it until it is done, then to the pager's until that gives it back.
  *   3. Helpers touch nothing of the pager's but this and the source's hot set. They begin when decoding_begin is called, and
  *      are gone when decoding_end has returned. */
@@ -24,8 +25,9 @@ size_t decoding_helpers(const struct pager_source *source);
 /* Helpers may begin: not before they are confined. */
 void decoding_begin(struct decoding *d);
 /* The next piece, which stays valid until it is given back or all ends; NULL: there are no more, or what follows is damaged, or
- * every slot is the caller's. */
-struct pager_hot_piece *decoding_next(struct decoding *d);
+ * every slot is the caller's. `any`: one that is ready, though another before it is not: nobody waits for a helper that waits for
+ * a processor. */
+struct pager_hot_piece *decoding_next(struct decoding *d, bool any);
 void decoding_give_back(struct decoding *d, struct pager_hot_piece *piece);
 /* Ends the helpers; what was given out stays. */
 void decoding_end(struct decoding *d);

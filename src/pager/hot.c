@@ -167,7 +167,8 @@ static int take_piece(struct pager *p, struct eager *e, struct pager_hot_piece *
 static int bring_pieces(struct pager *p, struct eager *e, struct error *err)
 {
     struct pager_hot_piece *piece;
-    while ((piece = decoding_next(p->hot.decoding)) != NULL) {
+    while (
+        (piece = decoding_next(p->hot.decoding, p->pages_fd < 0)) != NULL) { /* eager pages have an order */
         int mapped = p->template != NULL || p->pages_fd >= 0 ? 0 : pager_register(p, false, err);
         if (mapped < 0 || (mapped > 0 && install_kept(p, err) < 0) || take_piece(p, e, piece, err) < 0)
             return -1;

@@ -92,7 +92,7 @@ static size_t take_all(struct set *s, size_t helpers, size_t late)
     size_t count = 0;
     assert_non_null(d);
     decoding_begin(d);
-    while ((piece = decoding_next(d)) != NULL) {
+    while ((piece = decoding_next(d, false)) != NULL) {
         check_piece(piece, count);
         kept[count++] = piece;
         if (count > late) {
@@ -101,7 +101,7 @@ static size_t take_all(struct set *s, size_t helpers, size_t late)
         }
     }
     decoding_end(d);
-    assert_null(decoding_next(d));
+    assert_null(decoding_next(d, false));
     for (size_t i = count > late ? count - late : 0; i < count; i++)
         check_piece(kept[i], i);
     decoding_free(d);
@@ -171,12 +171,36 @@ static void helpers_work_ahead(void **state)
     while (s.by_helpers <= 20) /* and the end */
         usleep(100);
     for (size_t i = 0; i < 20; i++)
-        check_piece(decoding_next(d), i);
-    assert_null(decoding_next(d));
+        check_piece(decoding_next(d, false), i);
+    assert_null(decoding_next(d, false));
     decoding_free(d);
 }
 
 /* There is room for PAGER_HOT_BYTES_MAX: who keeps all of it gets no more, but no damage either. */
+static void any_order_gives_each_once(void **state)
+{
+    (void)state;
+    for (size_t helpers = 0; helpers < DECODING_THREADS_MAX; helpers++) {
+        struct set s = set_of(300);
+        struct pager_source source = source_of(&s);
+        struct decoding *d = decoding_new(&source, helpers);
+        struct pager_hot_piece *piece;
+        bool seen[300] = {false};
+        size_t count = 0;
+        assert_non_null(d);
+        decoding_begin(d);
+        for (; (piece = decoding_next(d, count >= 100)) != NULL; count++) {
+            size_t i = piece->runs[0].offset / PIECE_BYTES;
+            assert_true(i < 300 && !seen[i] && (count > 100 || i == count));
+            seen[i] = true;
+            check_piece(piece, i);
+            decoding_give_back(d, piece);
+        }
+        assert_int_equal(count, 300);
+        decoding_free(d);
+    }
+}
+
 static void full_slots_are_an_end(void **state)
 {
     (void)state;
@@ -199,7 +223,7 @@ static void given_up_at_any_time(void **state)
             if (taken > 0)
                 decoding_begin(d);
             for (size_t i = 1; i < taken; i++)
-                check_piece(decoding_next(d), i - 1);
+                check_piece(decoding_next(d, false), i - 1);
             decoding_free(d);
         }
     }
@@ -235,6 +259,7 @@ int main(void)
         cmocka_unit_test(more_helpers_than_there_may_be),
         cmocka_unit_test(what_follows_damage_does_not_come),
         cmocka_unit_test(helpers_work_ahead),
+        cmocka_unit_test(any_order_gives_each_once),
         cmocka_unit_test(full_slots_are_an_end),
         cmocka_unit_test(given_up_at_any_time),
         cmocka_unit_test(without_a_hot_set_there_is_nothing),
