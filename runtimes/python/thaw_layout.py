@@ -28,6 +28,8 @@ from types import CodeType
 
 import thaw_region
 
+# From 3.12 on, interned texts live for ever: those of the compiler would stay where it had them, in tens of megabytes.
+VERSIONS_KNOWN = ((3, 8), (3, 9), (3, 10), (3, 11))
 ALIGN_BYTES = 16384  # of a module's code: what a module grows by shifts the next ones only once in a while
 ROOM_BYTES = 1 << 20  # less than that is not begun with
 VERSIONS = 4096  # of dicts: far more than a changed line draws
@@ -47,13 +49,14 @@ place = scratch = scratch_begin = region_at = region_end = 0  # all but region_a
 def start(*folders):
     """From now on, modules below these folders are loaded apart. False when this interpreter cannot do that."""
     global roots, scratch, scratch_begin, region_at, region_end
+    if sys.version_info[:2] not in VERSIONS_KNOWN:
+        return False
     if is_tracing():
         return False  # when that stops, it puts the allocators back that were there before
     region_at, scratch_begin, region_end = thaw_region.reserve()
     scratch = scratch_begin
     make_room_for_names()
-    if sys.version_info < (3, 14):
-        thaw_region.keep_versions(VERSIONS)
+    thaw_region.keep_versions(VERSIONS)
     roots = tuple(folder.rstrip("/") + "/" for folder in folders)
     SourceFileLoader.get_code = get_code
     SourceFileLoader.exec_module = exec_module
@@ -141,16 +144,19 @@ def round_up(size):
 
 def make_room_for_names():
     """The interpreter's table of interned texts moves when it is full, by as many as have come and gone. Let it move now."""
+    global scratch
     thaw_region.begin(scratch, scratch)
     texts = ["thaw %d" % number for number in range(NAMES)]
-    thaw_region.end()
+    end = thaw_region.end()[1]
     for text in texts:
         sys.intern(text)
+    text = texts = None
+    scratch = round_up(thaw_region.tidy(scratch, end, False))
 
 
 def clear_free_lists():
     """Only a full collection does that. It is to find nothing else to do: that would take its time at every load."""
-    if not gc.callbacks and (gc.get_freeze_count() == 0 or sys.version_info[:2] == (3, 12)):  # 3.12 itself freezes what is immortal
+    if gc.get_freeze_count() == 0 and not gc.callbacks:
         gc.freeze()
         gc.collect()
         gc.unfreeze()

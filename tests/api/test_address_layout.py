@@ -7,6 +7,8 @@ import subprocess
 import harness
 import pytest
 
+APART = harness.PYTHON in ("python3.8", "python3.9", "python3.10", "python3.11")  # their code is loaded so
+
 TELL = """
 import os, subprocess, sys
 
@@ -112,8 +114,8 @@ def test_a_changed_line_moves_nothing_else(new_daemon, make_function):
         chunks = stats["snapshots"][-1]["chunks"]
         shared[what] = 1 - len(set(harness.files_below(daemon.data / "store/chunks")) - before) / chunks
     assert shared.pop("nothing") < 0.5, "the first one: there was none before it"
-    # Now and then a version shares less, for reasons of its own; on 3.12 several do (docs/BENCHMARKS.md).
-    assert sorted(shared.values())[-1 if harness.PYTHON == "python3.12" else 1] > 0.6, shared
+    # Now and then a version shares less, for reasons of its own (docs/BENCHMARKS.md).
+    assert sorted(shared.values())[1] > 0.6 or not APART, shared
 
 
 LOOK = """
@@ -151,7 +153,7 @@ def test_code_that_is_loaded_apart_is_the_same(make_function, malloc):
     function = make_function(LOOK, snap_start=True, Environment={"PYTHONMALLOC": malloc} if malloc else {})
     function.client.update_function_code(FunctionName=function.name, ZipFile=harness.make_zip(LOOKED_AT))
     plain, frozen = function.call(), function.call(None, function.publish())
-    assert plain.pop("during") == [False, 0] and frozen.pop("during") == [True, 0]
+    assert plain.pop("during") == [False, 0] and frozen.pop("during") == [APART, 0]
     assert plain == frozen
     assert frozen["after"] == [False, 0]
     assert "-0.0, 0.0" in frozen["values"] and frozen["place"] == 2 and frozen["documentation"] == "Its documentation."
