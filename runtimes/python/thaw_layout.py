@@ -133,7 +133,10 @@ def load_apart(loader, fullname):
         compiling, end = scratch, max(scratch, ends[1], compiled or 0)
         scratch = round_up(end)
     thaw_region.tidy(begin, place, True)
-    scratch = round_up(thaw_region.tidy(compiling, end, False))
+    living = thaw_region.tidy(compiling, end, False)
+    if living > compiling:
+        thaw_region.tidy(compiling, living, True)
+    scratch = round_up(living)
     thaw_region.align_versions()
     return code
 
