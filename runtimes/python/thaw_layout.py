@@ -28,7 +28,7 @@ from types import CodeType
 
 import thaw_region
 
-# From 3.12 on, interned texts live for ever: those of the compiler would stay where it had them, in tens of megabytes.
+# From 3.12 on, interned texts live for ever: those of the compiler would stay where it had them, in megabytes.
 VERSIONS_KNOWN = ((3, 8), (3, 9), (3, 10), (3, 11))
 ALIGN_BYTES = 16384  # of a module's code: what a module grows by shifts the next ones only once in a while
 ROOM_BYTES = 1 << 20  # less than that is not begun with
