@@ -114,8 +114,8 @@ def test_a_changed_line_moves_nothing_else(new_daemon, make_function):
         chunks = stats["snapshots"][-1]["chunks"]
         shared[what] = 1 - len(set(harness.files_below(daemon.data / "store/chunks")) - before) / chunks
     assert shared.pop("nothing") < 0.5, "the first one: there was none before it"
-    # Now and then a version shares less, for reasons of its own (docs/BENCHMARKS.md).
-    assert sorted(shared.values())[1] > 0.6 or not APART, shared
+    # One version in twenty shares less, for reasons of its own (docs/BENCHMARKS.md): so two of them may.
+    assert sorted(shared.values())[2] > 0.6 or not APART, shared
 
 
 LOOK = """
