@@ -2,19 +2,24 @@
 
 import json
 import subprocess
+import threading
 
 import harness
 
 SEEDS = iter(range(1, 1 << 30))
+BUILDING = threading.Lock()
 
 
 def bootstrap():
-    """The program, built once."""
+    """The program, built once, whole before it has its name: tests ask for it from several threads."""
     program = harness.BUILD / "tests" / "ballast"
     source = harness.ROOT / "tests" / "chaos" / "ballast.c"
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        program.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O1", "-static", "-o", program, source], check=True)
+    with BUILDING:
+        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            program.parent.mkdir(exist_ok=True)
+            fresh = program.with_suffix(".tmp")
+            subprocess.run(["cc", "-O1", "-static", "-o", fresh, source], check=True)
+            fresh.rename(program)
     return program.read_bytes()
 
 
