@@ -64,9 +64,10 @@ bool front_dotnet_find(struct front_runtime *runtime)
     return false;
 }
 
-void front_dotnet_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+void front_dotnet_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
+    (void)fixed_layout;
     char number[16];
     (void)config;
     snprintf(number, sizeof number, "%u", runtime->number);

@@ -14,6 +14,7 @@
 #define JAR "/java/thaw-runtime.jar" /* below the folder of bootstraps: made by runtimes/java/build.sh */
 #define HEAP_PERCENT 85 /* of the function's memory; the rest is for classes, code, threads and buffers */
 #define FULL_COMPILER_FROM 25
+#define MOVING_ARCHIVE_FROM 17 /* the oldest of Java's long-lived versions that move it */
 
 /* The version that a JDK's `release` file states, and the major one of it, 0 when it does not. The JDK itself is never
  * run for this. */
@@ -86,11 +87,27 @@ static void put_tuning(
     front_spec_put(argv, "-Xshare:auto");
 }
 
-void front_java_put_command(
+/* The archive of the JDK's own classes is mapped at a random address, for which every pointer in it is rewritten: 12 MB that are the
+ * process's own then, in each snapshot and first thaw. At the address that it was made for two thirds of it stay the file's. Where
+ * all other addresses are fixed, nothing is won by moving this one. */
+static void put_archive_place(
     const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+{
+    const char *options = catalog_map_get(&config->environment, "JAVA_TOOL_OPTIONS");
+    if (runtime->number < MOVING_ARCHIVE_FROM ||
+        is_chosen(options, (const char *const[]){"ArchiveRelocationMode", "SharedArchiveFile", NULL}))
+        return;
+    front_spec_put(argv, "-XX:+UnlockDiagnosticVMOptions");
+    front_spec_put(argv, "-XX:ArchiveRelocationMode=0");
+}
+
+void front_java_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
     front_spec_put(argv, runtime->program);
     put_tuning(runtime, config, argv);
+    if (fixed_layout)
+        put_archive_place(runtime, config, argv);
     front_spec_put(argv, "-Djava.net.preferIPv4Stack=true");
     /* The org.crac library finds its implementation by this, and the bootstrap gives clones their random state. */
     front_spec_put(argv, "-Dorg.crac.Core.Compat=thaw.crac");

@@ -48,9 +48,10 @@ bool front_node_find(struct front_runtime *runtime)
     return access(runtime->program, X_OK) == 0 && read_host_version(runtime->version) == runtime->number;
 }
 
-void front_node_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+void front_node_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
+    (void)fixed_layout;
     /* V8 knows neither the function's memory nor its processors: it asks the whole machine. And each thread of
      * its own takes a part of every thaw. */
     unsigned helpers = config->memory_mb / MEMORY_OF_A_CPU_MB;

@@ -17,8 +17,8 @@ struct front_runtime_family {
     const char *prefix, *suffix; /* of its runtimes' names, around the number */
     unsigned first, last;        /* the numbers that are looked for */
     bool (*find)(struct front_runtime *runtime);
-    void (*put_command)(
-        const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+    void (*put_command)(const struct front_runtime *runtime, const struct catalog_config *config,
+        bool fixed_layout, struct buffer *argv);
     void (*put_variables)(
         const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
     bool wraps_itself; /* its command obeys AWS_LAMBDA_EXEC_WRAPPER when it knows what is to be started */
@@ -79,9 +79,10 @@ static bool find_python(struct front_runtime *runtime)
     return true;
 }
 
-static void put_python_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+static void put_python_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
+    (void)fixed_layout;
     (void)config;
     front_spec_put(argv, runtime->program);
     front_spec_put(argv, RUNTIME_DIR "/python/bootstrap.py");
@@ -107,9 +108,10 @@ static bool find_ruby(struct front_runtime *runtime)
     return is_there(runtime);
 }
 
-static void put_ruby_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+static void put_ruby_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
+    (void)fixed_layout;
     (void)config;
     front_spec_put(argv, runtime->program);
     front_spec_put(argv, RUNTIME_DIR "/ruby/bootstrap.rb");
@@ -162,15 +164,15 @@ const struct front_runtime *front_runtimes_get(
     return NULL;
 }
 
-void front_runtimes_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv)
+void front_runtimes_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv)
 {
     /* The user's own program starts the runtime in our place, with our command line as its arguments. */
     if (!runtime->family->wraps_itself && catalog_map_get(&config->environment, "AWS_LAMBDA_EXEC_WRAPPER")) {
         front_spec_put(argv, "/bin/sh");
         front_spec_put(argv, RUNTIME_DIR "/exec-wrapper.sh");
     }
-    runtime->family->put_command(runtime, config, argv);
+    runtime->family->put_command(runtime, config, fixed_layout, argv);
 }
 
 void front_runtimes_put_variables(

@@ -37,9 +37,9 @@ void front_runtimes_scan(const char *program, struct bytes mark, char *version, 
 const struct front_runtime *front_runtimes_get(
     const struct front_runtime *found, size_t count, const char *name);
 
-/* Appends the command line, each argument with its NUL. */
-void front_runtimes_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+/* Appends the command line, each argument with its NUL. `fixed_layout`: of a process whose addresses are not random. */
+void front_runtimes_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv);
 
 /* Appends the family's own variables, save those that the function `set` itself. */
 void front_runtimes_put_variables(
@@ -53,21 +53,21 @@ void front_spec_put_default(
 
 /* The Node family, a row of the table: the host's /usr/bin/node-N, or its /usr/bin/node when that is a Node N. */
 bool front_node_find(struct front_runtime *runtime);
-void front_node_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_node_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv);
 void front_node_put_variables(
     const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
 
 /* The Java family, a row of the table. Its program is JDK/bin/java of the first JDK that has the version. */
 bool front_java_find(struct front_runtime *runtime);
-void front_java_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_java_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv);
 void front_java_put_variables(
     const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);
 
 /* The .NET family, a row of the table. Its program is ROOT/dotnet of the first .NET below /usr that has the version. */
 bool front_dotnet_find(struct front_runtime *runtime);
-void front_dotnet_put_command(
-    const struct front_runtime *runtime, const struct catalog_config *config, struct buffer *argv);
+void front_dotnet_put_command(const struct front_runtime *runtime, const struct catalog_config *config,
+    bool fixed_layout, struct buffer *argv);
 void front_dotnet_put_variables(
     const struct front_runtime *runtime, const struct catalog_map *set, struct buffer *block);

@@ -121,7 +121,7 @@ int front_spec_fill(struct front *front, const struct front_env *env, struct buf
     if (provided)
         front_spec_put(argv, "/var/task/bootstrap");
     else
-        front_runtimes_put_command(runtime, config, argv);
+        front_runtimes_put_command(runtime, config, env->builds && front->options->fixed_layout, argv);
     put_reserved(front, env, variables);
     if (!provided) {
         char name[64];

@@ -142,7 +142,7 @@ static void put_command(struct front *front, const struct catalog_function *func
         front_runtimes_get(front->runtimes, front->runtime_count, function->config.runtime);
     if (!runtime)
         return;
-    front_runtimes_put_command(runtime, &function->config, &argv);
+    front_runtimes_put_command(runtime, &function->config, false, &argv);
     for (size_t at = 0; at < argv.len; at += strlen((const char *)argv.data + at) + 1) {
         const char *argument = (const char *)argv.data + at;
         unsigned long long bytes;

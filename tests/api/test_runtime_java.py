@@ -194,6 +194,15 @@ def test_what_is_random_is_unique(make, runtime):
         assert len({json.dumps(answer[key]) for answer in seen}) == len(seen), f"{key} repeats: {seen}"
 
 
+def test_the_archive_of_classes_stays_at_its_place(make):
+    """Where all addresses are fixed: else its pointers are rewritten for a random place, and all of it is the process's own."""
+    function = make("app.Forms::mappings", snap_start=True)
+    moved, frozen = function.call("/classes.jsa"), function.call("/classes.jsa", function.publish())
+    assert frozen and frozen[0] == ["800000000", "rw-p"]
+    assert "r--p" in [rights for _, rights in frozen], "most of it is only read"
+    assert moved and moved[0][0] != "800000000"
+
+
 def test_hooks_and_their_order(make):
     function = make("app.Snap$Hooks", snap_start=True)
     version = function.publish()

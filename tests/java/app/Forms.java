@@ -6,10 +6,13 @@ import com.amazonaws.services.lambda.runtime.RequestStreamHandler;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /** A handler of each form, and some that fail. */
 public class Forms {
@@ -80,6 +83,14 @@ public class Forms {
         context.getLogger().log("said to the logger\n");
         System.out.print("said without an end of line");
         return seen;
+    }
+
+    /** Our mappings of a file whose path ends so: where each begins, and its rights. */
+    public List<List<String>> mappings(String end) throws IOException {
+        return Files.lines(Path.of("/proc/self/maps"))
+                .filter(line -> line.endsWith(end))
+                .map(line -> List.of(line.substring(0, line.indexOf('-')), line.split(" ")[1]))
+                .collect(Collectors.toList());
     }
 
     public Object fails(Map<String, String> event) throws Exception {
