@@ -27,8 +27,8 @@ struct budget_item {
     uint64_t cost_ns; /* what the last build took, to being ready */
     uint64_t used_ns;
     double uses; /* at used_ns */
-    bool
-        wants_hot_set; /* the caller's note for the next template of this snapshot: what is recorded no longer fits */
+    /* The caller's notes for the next template of this snapshot: how it records its hot set, and how often more was. */
+    unsigned hot_set_wish, hot_set_wishes_for_more;
 };
 
 struct budget_counts {

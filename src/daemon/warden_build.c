@@ -30,7 +30,7 @@ static int start_process(struct template_entry *t, const struct image *image, st
         .stream_pages = stream_pages,
         .stream_context = reader,
         .pages = pages_source(pages),
-        .record_hot_set = t->item != NULL && t->item->wants_hot_set,
+        .record_hot_set = t->item == NULL ? PAGER_RECORD_NEEDED : (enum pager_recording)t->item->hot_set_wish,
         .init_pidfd = sandbox_init_pidfd(t->kit.sandbox),
         .code_tree_fd = code_tree,
         .code_path = SANDBOX_CODE_PATH,

@@ -22,8 +22,9 @@
 #define WARDEN_CLONES_PER_TEMPLATE 8  /* asked for and not yet answered */
 #define WARDEN_BUILDERS 2             /* of templates, made ahead */
 #define WARDEN_BUILDS_MAX 16          /* templates being built at once; others wait */
-#define WARDEN_FREEZES_MAX 2          /* at once; others wait */
-#define WARDEN_OUTGOING_MAX 4096      /* messages that the front has not yet taken */
+#define WARDEN_HOT_SET_MORE_MAX 4 /* times that what a hot set lacks is added, until it is recorded anew */
+#define WARDEN_FREEZES_MAX 2      /* at once; others wait */
+#define WARDEN_OUTGOING_MAX 4096  /* messages that the front has not yet taken */
 #define WARDEN_MESSAGES_PER_TURN 64
 #define WARDEN_ENV_BUCKETS 1024
 #define WARDEN_TICK_NS (20 * 1000000ull)

@@ -382,14 +382,33 @@ static void template_is_gone(struct template_entry *t, const struct template_eve
 
 static void template_drifted(struct template_entry *t)
 {
-    if (t->item != NULL)
-        t->item->wants_hot_set = true;
+    if (t->item == NULL)
+        return;
+    t->item->hot_set_wish = PAGER_RECORD_ANEW;
+    t->item->hot_set_wishes_for_more = 0;
+}
+
+/* A few times: what uses other pages in each start would else have all of them in the end. */
+static void hot_set_lacks(struct template_entry *t)
+{
+    if (t->item == NULL || t->item->hot_set_wishes_for_more == WARDEN_HOT_SET_MORE_MAX)
+        return;
+    t->item->hot_set_wish = PAGER_RECORD_MORE;
+    t->item->hot_set_wishes_for_more++;
+}
+
+static void first_has_served(struct template_entry *t, const struct pager_figures *f)
+{
+    log_debug("the first clone of snapshot %s has served: %lu pages were missing, %lu faults found none",
+        t->snapshot_id, f->missed_pages, f->zero_faults);
+    if (t->item != NULL && t->item->hot_set_wish == PAGER_RECORD_MORE)
+        t->item->hot_set_wish = PAGER_RECORD_NEEDED;
 }
 
 static void hot_set_is_there(struct template_entry *t, const struct template_event *event)
 {
     if (t->item != NULL)
-        t->item->wants_hot_set = false;
+        t->item->hot_set_wish = PAGER_RECORD_NEEDED;
     hot_store(t->warden, t->snapshot_id, event->hot_set_fd);
 }
 
@@ -419,9 +438,11 @@ static bool handle_event(struct template_entry *t, const struct template_event *
     case TEMPLATE_HOT_SET_DRIFTED:
         template_drifted(t);
         return true;
+    case TEMPLATE_HOT_SET_LACKING:
+        hot_set_lacks(t);
+        return true;
     case TEMPLATE_SERVING:
-        log_debug("the first clone of snapshot %s has served: %lu pages were missing, %lu faults found none",
-            t->snapshot_id, event->figures.missed_pages, event->figures.zero_faults);
+        first_has_served(t, &event->figures);
         return true;
     case TEMPLATE_PAGES_LOST:
         lose_pages(t, &event->error);

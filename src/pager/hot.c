@@ -149,6 +149,8 @@ static int take_piece(struct pager *p, struct eager *e, struct pager_hot_piece *
         }
         p->hot.run_count++;
         p->hot.total += run->bytes;
+        for (uint64_t at = 0; at < run->bytes; at += LAYOUT_PAGE)
+            bit_set(p->touched, (run->offset + at) / LAYOUT_PAGE);
         lazy |= has_lazy(&p->layout, run);
         if (p->pages_fd >= 0 && give_from_run(p, e, run, data, err) < 0)
             return -1;

@@ -127,6 +127,7 @@ static int prepare(struct pager *p, struct error *err)
         decoding_begin(p->hot.decoding);
     layout_make(&p->layout, p->options->image, 0);
     p->figures.lazy_pages = p->layout.lazy_pages;
+    p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
     if (chunk_check_all(p, err) < 0)
         return -1;
     return hot_bring(p, err);
@@ -147,8 +148,8 @@ static int run(struct pager *p, struct error *err)
         fd_send_message(p->warden_fd, &ready, sizeof ready, NULL, 0, err) < 0)
         return -1;
     hot_end(p);
-    p->records = p->hot.total == 0; /* there is no hot set that could be used */
-    p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
+    /* Without a hot set that could be used: anew. */
+    p->records = p->hot.total == 0 || p->options->record == PAGER_RECORD_MORE;
     return pager_serve(p, err);
 }
 
@@ -167,7 +168,7 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
         .chunk_fetches = xcalloc(o->source->chunk_count + 1, 1)};
     prctl(PR_SET_NAME, "thaw-pager");
     wakeups_favor();
-    if (!o->record)
+    if (o->record != PAGER_RECORD_ANEW)
         p->hot.decoding = decoding_new(o->source, decoding_helpers(o->source));
     if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);

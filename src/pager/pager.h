@@ -111,6 +111,7 @@ enum pager_word_kind {
     PAGER_HOT_SET, /* with a memfd: an array of struct pager_run, in the order in which they are wanted: what is eager, then
                         what was touched, both in ascending order */
     PAGER_DRIFTED,  /* the hot set no longer fits what is used: record it anew at the next build */
+    PAGER_LACKING,  /* it fits but for some pages: record these at the next build */
     PAGER_COMPLETE, /* all pages are in the template, which is no longer served */
     PAGER_FAILED, /* a page cannot be had, or a limit is reached: error, text. Nobody is served any more, but nobody gets a
                         wrong page either: whoever needs one waits */
@@ -124,10 +125,17 @@ struct pager_word {
 /* And the warden to the pager: one byte. */
 #define PAGER_SERVED 'S' /* the first clone has served its first request */
 
+/* Which pages the first clone uses. */
+enum pager_recording {
+    PAGER_RECORD_NEEDED, /* when there is no hot set */
+    PAGER_RECORD_MORE,   /* beside the hot set, what it lacks */
+    PAGER_RECORD_ANEW,   /* although there is a hot set, and without it */
+};
+
 struct pager_options {
     const struct image *image; /* of one process */
     const struct pager_source *source;
-    bool record;     /* the first clone's working set, although there is a hot set */
+    enum pager_recording record;
     int warden_fd;   /* struct pager_word */
     int template_fd; /* a stream socket to the template: see struct pager_hello */
     int pages_fd;    /* a pipe: takes the eager pages, in stream order */

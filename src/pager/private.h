@@ -53,8 +53,9 @@ struct pager {
     size_t aside_count, aside_capacity;
     size_t stream_next; /* the chunk that is streamed next */
     bool records;       /* the first clone's working set */
-    uint64_t
-        *touched; /* a bit for each page of the stream that the first clone asked for, until it had served */
+    /* A bit for each page of the stream: of the hot set, when more is recorded, and what the first clone asked for until it had
+     * served. */
+    uint64_t *touched;
     bool has_first; /* the first clone was made */
     bool served;    /* and has served */
     bool warden_is_gone;

@@ -32,6 +32,8 @@
 #define CHANGING_PAUSE_US 100
 #define DRIFT_PAGES 32 /* more misses than this and a share of the hot set: it is recorded anew */
 #define DRIFT_SHARE 8
+#define LACKING_PAGES \
+    8 /* more misses than this: they are recorded, too. Each makes the clone wait for a chunk */
 #define RECORD_ALONE_MAX 4096 /* faults that are recorded page by page; then by four pages, then by sixteen */
 #define RECORD_BY_FOUR_MAX 16384
 
@@ -351,10 +353,12 @@ static int end_recording(struct pager *p, struct error *err)
     p->quiet_until_ns = clock_monotonic_ns() + QUIET_NS;
     if (tell(p, PAGER_SERVING, -1, err) < 0)
         return -1;
+    if (p->figures.missed_pages > DRIFT_PAGES + p->figures.hot_pages / DRIFT_SHARE && p->hot.total > 0)
+        return tell(p, PAGER_DRIFTED, -1, err);
     if (!p->records)
-        return p->figures.missed_pages > DRIFT_PAGES + p->figures.hot_pages / DRIFT_SHARE
-                   ? tell(p, PAGER_DRIFTED, -1, err)
-                   : 0;
+        return p->figures.missed_pages > LACKING_PAGES ? tell(p, PAGER_LACKING, -1, err) : 0;
+    if (p->figures.missed_pages == 0 && p->hot.total > 0)
+        return 0;
     CLEANUP_FD int fd = hot_write_recorded(p, err);
     if (fd < 0)
         return -1;

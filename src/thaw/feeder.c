@@ -57,7 +57,7 @@ static int open_source(const struct feeder_options *o, const struct order *order
     about.data = mapped;
     close(fds[ORDER_ABOUT]);
     out->image = &image;
-    out->record = order->record != 0;
+    out->record = (enum pager_recording)order->record;
     out->template_fd = fds[ORDER_TEMPLATE];
     out->pages_fd = fds[ORDER_PAGES];
     int result =

@@ -31,8 +31,8 @@ struct template_options {
     struct feeder **feeder;
     struct bytes about;
     const int *about_fds;
-    size_t about_fd_count; /* at most FEEDER_FDS_MAX */
-    bool record_hot_set;   /* anew, as a TEMPLATE_HOT_SET_DRIFTED asked for */
+    size_t about_fd_count;               /* at most FEEDER_FDS_MAX */
+    enum pager_recording record_hot_set; /* as a TEMPLATE_HOT_SET_DRIFTED or ..._LACKING asked for */
     int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */
@@ -72,6 +72,7 @@ enum template_event_kind {
     TEMPLATE_SERVING, /* the answer to template_served: figures */
     TEMPLATE_HOT_SET, /* what the first clone used: hot_set_fd, to be stored with the snapshot */
     TEMPLATE_HOT_SET_DRIFTED, /* what is stored no longer fits: the next template is to record it anew (record_hot_set) */
+    TEMPLATE_HOT_SET_LACKING, /* it lacks some pages: the next template may record these, too */
     TEMPLATE_COMPLETE, /* all pages are in: clones that are asked for from now on have no trace of paging. From now on
                                  template_own_pages makes sense */
     TEMPLATE_PAGES_LOST, /* a page cannot be had (error: ERROR_CORRUPT, ERROR_NOT_FOUND...), or the pager died. Kill and free the

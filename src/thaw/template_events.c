@@ -114,6 +114,9 @@ static struct template_event event_of_word(struct template *t, const struct page
     case PAGER_DRIFTED:
         event.kind = TEMPLATE_HOT_SET_DRIFTED;
         return event;
+    case PAGER_LACKING:
+        event.kind = TEMPLATE_HOT_SET_LACKING;
+        return event;
     case PAGER_COMPLETE:
         event.kind = TEMPLATE_COMPLETE;
         t->complete = true;
