@@ -8,10 +8,12 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -73,17 +75,22 @@ static int see_only_source(const struct pager_source *source, struct error *err)
     return result < 0 ? error_system(err, "cannot give up the file system") : 0;
 }
 
+void confine_raise_files(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= PAGER_DESCRIPTORS_MAX)
+        return;
+    files.rlim_cur = files.rlim_max < PAGER_DESCRIPTORS_MAX ? files.rlim_max : PAGER_DESCRIPTORS_MAX;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int confine_rights(const struct pager_options *options, const int *own, size_t own_count, struct error *err)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
-    struct rlimit files;
     if (close_others(options->source, own, own_count, err) < 0)
         return -1;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < PAGER_DESCRIPTORS_MAX) {
-        files.rlim_cur = files.rlim_max < PAGER_DESCRIPTORS_MAX ? files.rlim_max : PAGER_DESCRIPTORS_MAX;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
+    confine_raise_files();
     for (unsigned long i = 0; i <= LAST_CAPABILITY_MAX; i++)
         if (prctl(PR_CAPBSET_DROP, i, 0, 0, 0) < 0 && errno == EINVAL)
             break;
@@ -110,8 +117,17 @@ static const unsigned short pager_calls[] = {SYS_read, SYS_write, SYS_ioctl, SYS
     SYS_ftruncate, SYS_fcntl, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall,
     SYS_exit, SYS_exit_group};
 
+/* The ring (hold.c) takes and gives back files, and does nothing else for the pager. */
+static const struct sock_filter ring_calls[] = {
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 4),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_REGISTER_FILES_UPDATE2, 1, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
 #define FILTER_HEAD 4
-#define FILTER_MAX (FILTER_HEAD + countof(pager_calls) + 2)
+#define FILTER_MAX (FILTER_HEAD + countof(ring_calls) + countof(pager_calls) + 2)
 
 int confine_calls(bool keeper, struct error *err)
 {
@@ -124,6 +140,10 @@ int confine_calls(bool keeper, struct error *err)
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
     struct sock_filter *next = filter + FILTER_HEAD;
+    if (!keeper) {
+        memcpy(next, ring_calls, sizeof ring_calls);
+        next += countof(ring_calls);
+    }
     for (size_t i = 0; i < count; i++)
         *next++ =
             (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], (unsigned char)(count - i), 0);

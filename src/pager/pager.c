@@ -109,6 +109,8 @@ int pager_register(struct pager *p, bool wait, struct error *err)
     p->figures.mapped_ns = clock_monotonic_ns();
     p->template = p->spaces = space_new(&p->layout, p->memory_fd);
     p->space_count = 1;
+    if (hold_add(p, p->memory_fd, err) < 0)
+        return -1;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = p->template};
     if (epoll_ctl(p->epoll_fd, EPOLL_CTL_ADD, p->memory_fd, &event) < 0)
         return error_system(err, "cannot watch the template's memory");
@@ -180,14 +182,14 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
 
 void pager_run(const struct pager_options *o)
 {
-    const int own[] = {o->warden_fd, o->template_fd, o->pages_fd};
+    const int own[] = {o->warden_fd, o->template_fd, o->pages_fd, o->hold_fd};
     struct error err = {0};
     struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_PDEATHSIG, 0); /* what it serves dies with the warden, and it after that */
     if (o->source->confine != NULL)
         o->source->confine(o->source->context);
-    int result = confine_rights(o, own, countof(own), &err);
+    int result = confine_rights(o, own, countof(own) - (o->hold_fd < 0), &err);
     pid_t pager = result < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof args);
     if (pager == 0)
         page(o);

@@ -18,7 +18,7 @@
  * more processors, helper threads decode it beside (decoding.h), and are gone before anybody is served. The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
  * is closed. So none is, while there is a process whose memory it serves: the pager ends only when all of these are
  * gone; if it dies before, the keeper says PAGER_DIED, keeps the descriptors until all are gone, and ends then. Neither
- * dies with the warden: sandboxes and templates do.
+ * dies with the warden: sandboxes and templates do. When both are killed at once, what they served holds the descriptors (hold.c).
  */
 #pragma once
 
@@ -139,8 +139,14 @@ struct pager_options {
     int warden_fd;   /* struct pager_word */
     int template_fd; /* a stream socket to the template: see struct pager_hello */
     int pages_fd;    /* a pipe: takes the eager pages, in stream order */
+    int hold_fd;     /* of pager_open_hold, or -1 */
 };
 
+/* First the template is told of the ring: beside this is a pidfd of the keeper, which has it at the number `hold`; or that is -1, and
+ * nothing is beside it. */
+struct pager_hold {
+    int32_t hold;
+};
 /* The first message of the template, with the userfaultfd. Then it says a byte when all is mapped, and is told a byte when the
  * hot set is in, and another one when all is. */
 struct pager_hello {
@@ -154,5 +160,10 @@ struct pager_hello {
 bool pager_can_serve(const struct image *image);
 /* In the template's process, while it has CAP_SYS_PTRACE: the userfaultfd of its own memory. */
 MUST_CHECK int pager_open_memory(struct error *err);
+/* What keeps userfaultfds open although keeper and pager are killed at once (hold.c); before pager_run, as root. -1 where the kernel
+ * offers none. */
+int pager_open_hold(void);
+/* Tells the template of it, or that there is none (-1); by the process that is to become the keeper, and soon, as the template waits for it. */
+MUST_CHECK int pager_give_hold(int hold_fd, int template_fd, struct error *err);
 /* Becomes keeper and pager; never returns. To be called in a process of its own, with the rights of root. */
 void pager_run(const struct pager_options *options) __attribute__((noreturn));

@@ -91,7 +91,13 @@ MUST_CHECK int hot_write_recorded(const struct pager *p, struct error *err);
 /* The template has made all its mappings: they are registered. 1: now or before; 0: not yet (`wait`: until it has); -1. */
 MUST_CHECK int pager_register(struct pager *p, bool wait, struct error *err);
 
+/* hold.c */
+/* That this userfaultfd stays open as long as what it serves lives, where there is a ring. */
+MUST_CHECK int hold_add(const struct pager *p, int fd, struct error *err);
+void hold_close(const struct pager *p, int *fd); /* of what lives no more, or is served no more; sets to -1 */
+
 /* confine.c */
+void confine_raise_files(void); /* the limit of open files, as far as may be */
 /* Closes all other descriptors, and becomes nobody. */
 MUST_CHECK int confine_rights(
     const struct pager_options *options, const int *own, size_t own_count, struct error *err);

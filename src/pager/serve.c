@@ -68,6 +68,7 @@ static void sweep_gone(struct pager *p)
         if (s == p->template)
             p->template = NULL;
         *at = s->next;
+        hold_close(p, &s->fd);
         space_free(s);
         p->space_count--;
     }
@@ -104,6 +105,8 @@ static void be_quiet(struct pager *p, uint64_t ns)
 
 static int add_fork(struct pager *p, struct space *parent, int fd, struct error *err)
 {
+    if (hold_add(p, fd, err) < 0) /* first of all: until then only keeper and pager have it */
+        return -1;
     struct space *s = space_fork(parent, fd);
     be_quiet(p, parent->is_template ? QUIET_FORK_NS : QUIET_NS);
     s->first = parent->first || (parent->is_template && !p->has_first);

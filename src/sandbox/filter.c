@@ -369,7 +369,6 @@ static const int refused[] = {
     SCMP_SYS(open_by_handle_at),
     SCMP_SYS(open_tree),
     SCMP_SYS(perf_event_open),
-    SCMP_SYS(pidfd_getfd),
     SCMP_SYS(pivot_root),
     SCMP_SYS(process_vm_readv),
     SCMP_SYS(process_vm_writev),
@@ -429,13 +428,13 @@ static int add_argument_rules(scmp_filter_ctx ctx)
  * default here and may not be said again. */
 static int add_entering_rules(scmp_filter_ctx ctx, bool entering)
 {
-    static const int with_namespaces[] = {SCMP_SYS(setns), SCMP_SYS(move_mount)};
+    static const int with_rights[] = {SCMP_SYS(setns), SCMP_SYS(move_mount), SCMP_SYS(pidfd_getfd)};
     static const int unknown[] = {SCMP_SYS(clone3), SCMP_SYS(io_uring_register)};
     int failed = entering ? add_rules(ctx, SCMP_ACT_ALLOW, unknown, countof(unknown)) : 0;
     if (failed < 0)
         return failed;
     uint32_t action = entering ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM);
-    return add_rules(ctx, action, with_namespaces, countof(with_namespaces));
+    return add_rules(ctx, action, with_rights, countof(with_rights));
 }
 
 static int export_program(scmp_filter_ctx ctx, struct sock_fprog *out, struct error *err)
@@ -508,10 +507,12 @@ const struct sock_fprog *sandbox_filter_clone(void)
 {
     static struct sock_filter rules[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setns, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_mount, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, __NR_io_uring_register, 1, 0), /* most are below */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setns, 6, 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_mount, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_pidfd_getfd, 2, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS), /* glibc falls back to clone */
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),

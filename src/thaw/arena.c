@@ -32,7 +32,7 @@ static uint64_t page_align(uint64_t bytes)
 /* Where each part of the arena begins, as offsets; in this order. */
 struct layout {
     uint64_t code, control, shared, stack, thread_stacks, processes, threads, ops, data, files, texts, bulk,
-        ranges, parking, end;
+        ranges, parking, hold, end;
 };
 
 /* Moving the vDSO away and back, two calls of munmap, four to enter the sandbox, reading the bulk area. */
@@ -83,7 +83,8 @@ static struct layout lay_out(const struct image *image, const char *code_path)
     at.bulk = page_align(at.texts + text_bytes(image, code_path));
     at.ranges = page_align(at.bulk + image->bulk_bytes);
     at.parking = at.ranges + page_align(BLOB_RANGES_MAX * sizeof(struct blob_range));
-    at.end = at.parking + PARKING_BYTES;
+    at.hold = at.parking + PARKING_BYTES;
+    at.end = at.hold + PAGE;
     return at;
 }
 
@@ -328,6 +329,7 @@ static int put_blob(struct arena *arena, const struct layout *at, struct error *
         .stack = arena->start + at->stack,
         .thread_stacks = arena->start + at->thread_stacks,
         .ranges = (struct blob_range *)(arena->start + at->ranges),
+        .hold = arena->start + at->hold,
         .control_fd = -1,
         .pages_fd = -1,
         .ring_fd = -1,

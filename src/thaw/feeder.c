@@ -14,13 +14,13 @@
 
 #define KEPT_MAX 16
 
-/* What it is told, once. Beside it are the file with what is said of the snapshot, the template's socket, the pipe for the eager
- * pages, and the descriptors of the source. */
+/* What it is told, once. Beside it are the file with what is said of the snapshot, the pipe for the eager pages, and the descriptors of
+ * the source. */
 struct order {
     uint64_t bytes; /* of the file */
     uint32_t record, pad;
 };
-enum order_fd { ORDER_ABOUT, ORDER_TEMPLATE, ORDER_PAGES, ORDER_SOURCE };
+enum order_fd { ORDER_ABOUT, ORDER_PAGES, ORDER_SOURCE };
 _Static_assert(ORDER_SOURCE + FEEDER_FDS_MAX <= FD_MESSAGE_MAX, "an order is one message");
 
 static __attribute__((noreturn)) void fail(int socket, const struct error *why)
@@ -32,14 +32,20 @@ static __attribute__((noreturn)) void fail(int socket, const struct error *why)
     _exit(1);
 }
 
-static int prepare(const struct feeder_options *o, int socket, pid_t parent, struct error *err)
+static int prepare(
+    const struct feeder_options *o, struct pager_options *options, pid_t parent, struct error *err)
 {
-    int kept[KEPT_MAX] = {socket};
-    size_t count = 1;
+    int kept[KEPT_MAX] = {options->warden_fd, options->template_fd};
+    size_t count = 2;
     prctl(PR_SET_NAME, "thaw-feeder");
     if (die_with_parent(parent, err) < 0)
         return -1;
     o->prepare(o->context);
+    options->hold_fd = pager_open_hold();
+    if (pager_give_hold(options->hold_fd, options->template_fd, err) < 0)
+        return -1;
+    if (options->hold_fd >= 0)
+        kept[count++] = options->hold_fd;
     for (size_t i = 0; i < o->fd_count && count < KEPT_MAX; i++)
         kept[count++] = o->fds[i];
     fd_close_others(kept, count);
@@ -58,7 +64,6 @@ static int open_source(const struct feeder_options *o, const struct order *order
     close(fds[ORDER_ABOUT]);
     out->image = &image;
     out->record = (enum pager_recording)order->record;
-    out->template_fd = fds[ORDER_TEMPLATE];
     out->pages_fd = fds[ORDER_PAGES];
     int result =
         o->open(o->context, about, fds + ORDER_SOURCE, fd_count - ORDER_SOURCE, &image, &out->source, err);
@@ -66,14 +71,15 @@ static int open_source(const struct feeder_options *o, const struct order *order
     return result;
 }
 
-static __attribute__((noreturn)) void run(const struct feeder_options *o, int socket, pid_t parent)
+static __attribute__((noreturn)) void run(
+    const struct feeder_options *o, int socket, int template_fd, pid_t parent)
 {
     struct error err = {0};
     struct order order = {0};
-    struct pager_options options = {.warden_fd = socket};
+    struct pager_options options = {.warden_fd = socket, .template_fd = template_fd};
     int fds[FD_MESSAGE_MAX];
     size_t count = 0;
-    if (prepare(o, socket, parent, &err) < 0)
+    if (prepare(o, &options, parent, &err) < 0)
         fail(socket, &err);
     ssize_t n = fd_recv_message(socket, &order, sizeof order, fds, &count, &err);
     if (n == 0)
@@ -85,29 +91,37 @@ static __attribute__((noreturn)) void run(const struct feeder_options *o, int so
     pager_run(&options);
 }
 
-struct feeder *feeder_start(const struct feeder_options *options, struct error *err)
+static int make_pair(int *ours, int *its, struct error *err)
 {
     int sockets[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0) {
-        error_system(err, "cannot make a socket pair for a pager");
-        return NULL;
-    }
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0)
-        run(options, sockets[1], parent);
-    close(sockets[1]);
-    if (pid < 0) {
-        error_system(err, "cannot fork a feeder");
-        close(sockets[0]);
-        return NULL;
-    }
-    struct feeder *f = xcalloc(1, sizeof *f);
-    *f = (struct feeder){.socket = sockets[0], .pid = pid};
-    return f;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+        return error_system(err, "cannot make a socket pair for a pager");
+    *ours = sockets[0];
+    *its = sockets[1];
+    return 0;
 }
 
-int feeder_tell(const struct feeder *f, const struct template_options *o, int template_fd, int pages_fd,
-    struct error *err)
+struct feeder *feeder_start(const struct feeder_options *options, struct error *err)
+{
+    struct feeder *f = xcalloc(1, sizeof *f);
+    *f = (struct feeder){.socket = -1, .paging = -1};
+    CLEANUP_FD int socket = -1, template_fd = -1;
+    if (make_pair(&f->socket, &socket, err) == 0 && make_pair(&f->paging, &template_fd, err) == 0) {
+        pid_t parent = getpid();
+        f->pid = fork();
+        if (f->pid == 0)
+            run(options, socket, template_fd, parent);
+        if (f->pid > 0)
+            return f;
+        error_system(err, "cannot fork a feeder");
+    }
+    fd_close(&f->socket);
+    fd_close(&f->paging);
+    free(f);
+    return NULL;
+}
+
+int feeder_tell(const struct feeder *f, const struct template_options *o, int pages_fd, struct error *err)
 {
     const struct order order = {.bytes = o->about.len, .record = o->record_hot_set};
     int fds[FD_MESSAGE_MAX];
@@ -117,7 +131,6 @@ int feeder_tell(const struct feeder *f, const struct template_options *o, int te
     if (fd_write_all(file, o->about.data, o->about.len, err) < 0)
         return -1;
     fds[ORDER_ABOUT] = file;
-    fds[ORDER_TEMPLATE] = template_fd;
     fds[ORDER_PAGES] = pages_fd;
     for (size_t i = 0; i < o->about_fd_count && i < FEEDER_FDS_MAX; i++)
         fds[ORDER_SOURCE + i] = o->about_fds[i];
@@ -143,5 +156,6 @@ void feeder_free(struct feeder **slot)
     *slot = NULL;
     kill(f->pid, SIGKILL);
     close(f->socket);
+    close(f->paging);
     free(f);
 }

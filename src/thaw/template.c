@@ -152,7 +152,11 @@ static __attribute__((noreturn)) void become_pager(const struct build *b)
         .record = b->options->record_hot_set,
         .warden_fd = b->pager_socket,
         .template_fd = b->paging[1],
-        .pages_fd = b->pages_write};
+        .pages_fd = b->pages_write,
+        .hold_fd = pager_open_hold()};
+    struct error ignored; /* the template is gone, which says why itself */
+    if (pager_give_hold(options.hold_fd, options.template_fd, &ignored) < 0)
+        _exit(1);
     pager_run(&options);
 }
 
@@ -219,19 +223,21 @@ static int watch_pager(struct template *t, struct error *err)
 static int fork_pager(struct template *t, struct build *b, struct error *err)
 {
     int sockets[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, b->paging) < 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
         return error_system(err, "cannot make a socket pair for a pager");
     t->pager = sockets[0];
     b->pager_socket = sockets[1];
     return start_feeder(t, b, err);
 }
 
-static int take_feeder(struct template *t, const struct build *b, struct error *err)
+static int take_feeder(struct template *t, struct build *b, struct error *err)
 {
     CLEANUP_FREE struct feeder *f = steal_pointer(*b->options->feeder);
     t->pager = f->socket;
     t->feeder = f->pid;
-    return feeder_tell(f, b->options, b->paging[1], b->pages_write, err);
+    b->paging[0] = f->paging;
+    return feeder_tell(f, b->options, b->pages_write, err);
 }
 
 static int start_pager(struct template *t, struct build *b, struct error *err)
@@ -239,8 +245,6 @@ static int start_pager(struct template *t, struct build *b, struct error *err)
     const struct template_options *o = b->options;
     bool is_there = o->feeder != NULL && *o->feeder != NULL;
     b->is_paged = true;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, b->paging) < 0)
-        return error_system(err, "cannot make a socket pair for a pager");
     if ((is_there ? take_feeder(t, b, err) : fork_pager(t, b, err)) < 0)
         return -1;
     return watch_pager(t, err);

@@ -11,11 +11,12 @@ struct builder {
 
 struct feeder {
     int socket; /* the pager's, once it is one */
+    int paging; /* the template's end of what is between it and its pager, with a first message in it */
     pid_t pid;
 };
 /* Which snapshot: what the options say about it. The descriptors stay the caller's. */
-MUST_CHECK int feeder_tell(const struct feeder *f, const struct template_options *o, int template_fd,
-    int pages_fd, struct error *err);
+MUST_CHECK int feeder_tell(
+    const struct feeder *f, const struct template_options *o, int pages_fd, struct error *err);
 
 struct template
 {

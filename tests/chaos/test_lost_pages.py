@@ -22,11 +22,25 @@ born = os.urandom(8).hex()
 data = bytearray(os.urandom(1 << 20) * 24)
 for at in range(0, len(data), PAGE):
     data[at:at + 8] = at.to_bytes(8, "little")
-def handler(event, context):
-    time.sleep(event.get("sleep", 0))
-    for at in range(0, int(event.get("mb", 0) * 1048576), PAGE):
+def check(mb):
+    for at in range(0, int(mb * 1048576), PAGE):
         if int.from_bytes(data[at:at + 8], "little") != at:
             raise Exception(f"a wrong page at {at}")
+def handler(event, context):
+    if event.get("child"):
+        child = os.fork()
+        if child == 0:
+            open("/proc/self/comm", "w").write("ballast-child")
+            try:
+                time.sleep(event["sleep"])
+                check(event["mb"])
+            except Exception:
+                os._exit(1)
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            raise Exception("a wrong page in the child")
+    time.sleep(event.get("sleep", 0))
+    check(event.get("mb", 0))
     print("answered", event["value"], born)
     return [event["value"], born]
 """
@@ -110,6 +124,64 @@ def test_killed_while_idle(paged, victim):
         assert function.call(dict(value=2, mb=24), version) == [2, born]
         function.evict(version, templates=True)
         assert function.call(dict(value=3), version) == [3, born]
+
+
+def holding(daemon):
+    """Living pids below this daemon whose memory holds the descriptors of what serves it."""
+    found = []
+    for pid in harness.descendants(daemon.process.pid):
+        with contextlib.suppress(OSError):
+            if "[io_uring]" in pathlib.Path(f"/proc/{pid}/maps").read_text():
+                found.append(pid)
+    return found
+
+
+@contextlib.contextmanager
+def stopped(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("where", ["clone", "child"])
+def test_pager_and_keeper_are_killed_at_once(paged, where):
+    """And nobody is there to kill those that wait for pages: the warden is stopped. They go on waiting."""
+    daemon, function, version = paged
+    born = function.call(dict(value=1), version)[1]
+    pager, keeper, warden = the_one(daemon, "thaw-pager"), the_one(daemon, "thaw-keeper"), daemon.process.pid
+    assert holding(daemon), "the memory of clones holds no descriptors: this needs a kernel with io_uring, which may be used " \
+        "(kernel.io_uring_disabled=0, no container that forbids it) and pidfd_getfd"
+    call = None
+    if where == "child":  # it is made while it can be served, and touches its pages when it can be no more
+        call = Call(function, dict(value=2, mb=24, sleep=1, child=True), version)
+        harness.wait_until(lambda: named(daemon, "ballast-child"), "the function to fork")
+    with stopped(pager, keeper, warden):
+        call = call or Call(function, dict(value=2, mb=24), version)
+        wait_for_state(daemon, "busy")
+        clones = set(holding(daemon)) - {the_one(daemon, "thaw-template")}
+        kill(pager, keeper)
+        call.join(1)
+        assert call.is_alive(), f"a page came from nowhere: {call.answer or call.error}"
+        states = {pid: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in clones}
+        assert states and set(states.values()) <= {"S", "D"}, f"who met a page from nowhere has died of it, or runs on: {states}"
+    assert call.result() == born
+    assert function.call(dict(value=3, mb=24), version) == [3, born], "the snapshot is still the same"
+    function.evict(version, templates=True)
+    harness.wait_until(lambda: not holding(daemon), "what holds descriptors to end")
+
+
+def test_nothing_is_held_when_all_pages_are_in(paged):
+    daemon, function, version = paged
+    born = function.call(dict(value=1), version)[1]
+    harness.wait_until(lambda: "has all its pages" in daemon.log(), "the template to have all its pages")
+    function.evict(version)
+    harness.wait_until(lambda: not holding(daemon), "the template and its first clone to let go")
+    assert function.call(dict(value=2, mb=24), version) == [2, born] and not holding(daemon)
 
 
 def test_killed_while_it_is_built(paged):

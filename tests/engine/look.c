@@ -100,7 +100,7 @@ size_t test_mapping_count(void)
     size_t count = 0;
     CHECK(maps);
     while (fgets(line, sizeof line, maps))
-        count++;
+        count += strstr(line, "[io_uring]") == NULL; /* of a clone that a pager serves: pager/hold.c */
     fclose(maps);
     return count;
 }

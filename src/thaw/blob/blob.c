@@ -43,6 +43,9 @@
 #define QUIET_NEXT_MS 1
 #define WAIT_FOR_OTHERS_SECONDS 20
 #define PROT_READ_WRITE 3
+#define PROT_NOTHING 0
+#define MAP_RING 2 /* MAP_PRIVATE: what is written to it is the writer's own */
+#define USER_END 0x7ffffffff000ull
 #define MAP_SHARED_FIXED 0x31 /* MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS */
 #define SHARED_BYTES 4096
 #define SIGNAL_KILL 9
@@ -546,6 +549,7 @@ static int is_complete(struct blob_control *control)
             call1(__NR_exit_group, 1); /* the pager is gone, and pages are missing */
         call1(__NR_close, control->paging_fd);
         control->paging_fd = -1;
+        call2(__NR_munmap, control->hold, PAGE_BYTES);
     }
     return 1;
 }
@@ -725,6 +729,40 @@ static long fill_arena(const struct blob_build *build, int fd)
     return call3(__NR_mprotect, build->start, build->code_bytes, PROT_READ_EXECUTE);
 }
 
+/* A page of the ring goes to where no snapshot has anything. The kernel takes no wish for that: it takes the highest gap that is
+ * free, so all above ours is filled for the moment. */
+static void map_ring(const struct blob_control *control, int ring)
+{
+    uint64_t above = control->hold + PAGE_BYTES;
+    call2(__NR_munmap, control->hold, PAGE_BYTES);
+    long filler = raw_syscall(__NR_mmap, above, USER_END - above, PROT_NOTHING, MAP_ARENA, (uint64_t)-1, 0);
+    long page = raw_syscall(__NR_mmap, 0, PAGE_BYTES, PROT_NOTHING, MAP_RING, (uint64_t)ring, 0);
+    if (page >= 0 && (uint64_t)page != control->hold)
+        call2(__NR_munmap, page, PAGE_BYTES);
+    if (filler >= 0)
+        call2(__NR_munmap, above, USER_END - above);
+}
+
+/* What holds the userfaultfds of this memory and of its forks (pager/hold.c). Where it cannot be had (a kernel that offers none, or is
+ * told to let nobody take it) keeper and pager hold them alone. */
+static void take_hold(const struct blob_control *control)
+{
+    int32_t number; /* struct pager_hold */
+    struct rights rights = {0};
+    struct message_part part = {(uint64_t)&number, sizeof number};
+    if (receive_message(control->paging_fd, &part, 1, &rights) != sizeof number)
+        for (;;)
+            call1(__NR_exit_group, 1); /* the pager is gone, and says why */
+    if (number < 0)
+        return;
+    long ring = call3(__NR_pidfd_getfd, rights.fds[0], number, 0);
+    if (ring >= 0) {
+        map_ring(control, (int)ring);
+        call1(__NR_close, ring);
+    }
+    call1(__NR_close, rights.fds[0]);
+}
+
 static __attribute__((noreturn)) void await_build(const struct blob_control *control)
 {
     const struct blob_reply waiting = {.kind = BLOB_WAITING};
@@ -747,6 +785,8 @@ static __attribute__((noreturn)) void await_build(const struct blob_control *con
     next->pages_fd = *fds++;
     next->paging_fd = build.is_paged ? *fds++ : -1;
     take_slots(next, build.slot_mask, fds);
+    if (build.is_paged)
+        take_hold(next);
     result = arrange_descriptors(next);
     if (result < 0)
         fail_to_build(next, result);

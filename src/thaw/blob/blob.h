@@ -80,8 +80,9 @@ struct blob_control {
     int32_t control_fd, pages_fd, descriptor_floor;
     int32_t ring_fd;           /* an io_uring that pins what clones are to get copies of; -1: none */
     struct blob_range *ranges; /* room for BLOB_RANGES_MAX */
-    int32_t paging_fd;         /* to the pager that serves this memory, until all pages are in; or -1 */
-    int32_t memory_fd;         /* a userfaultfd of this memory, for the pager; or -1 */
+    uint64_t hold; /* a page of the ring that holds userfaultfds, until all pages are in; the arena's last */
+    int32_t paging_fd; /* to the pager that serves this memory, until all pages are in; or -1 */
+    int32_t memory_fd; /* a userfaultfd of this memory, for the pager; or -1 */
     /* What follows changes in each clone, and lies together so that few pages are copied. */
     int32_t slots[PLAN_SLOT_COUNT];
     uint32_t self;             /* the index of this process */
