@@ -107,17 +107,24 @@ void folder_chunk_name(char out[STORE_CHUNK_NAME_BYTES], const uint8_t name[CHUN
     snprintf(out, STORE_CHUNK_NAME_BYTES, FOLDER_CHUNKS_PREFIX "%.2s/%s", hex, hex + 2);
 }
 
+/* A description of its own each time: locks are the description's, and threads would share one. -1, and errno says why. */
+static int lock_chunk_folder(int store_fd, const char *name)
+{
+    char folder[CHUNK_FOLDER_LEN + 1];
+    snprintf(folder, sizeof folder, "%s", name);
+    int fd = openat(store_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && flock(fd, LOCK_SH) < 0)
+        fd_close(&fd);
+    return fd;
+}
+
 int folder_touch_chunk(int store_fd, const char *name, struct error *err)
 {
     static const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
-    char folder[CHUNK_FOLDER_LEN + 1];
-    snprintf(folder, sizeof folder, "%s", name);
-    /* A description of its own each time: locks are the description's, and threads would share one. */
-    CLEANUP_FD int lock_fd = openat(store_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (lock_fd < 0 && errno == ENOENT)
-        return error_set(err, ERROR_NOT_FOUND, "%s is missing", name);
-    if (lock_fd < 0 || flock(lock_fd, LOCK_SH) < 0)
-        return error_system(err, "cannot lock %s", folder);
+    CLEANUP_FD int lock_fd = lock_chunk_folder(store_fd, name);
+    if (lock_fd < 0)
+        return errno == ENOENT ? error_set(err, ERROR_NOT_FOUND, "%s is missing", name)
+                               : error_system(err, "cannot lock the folder of %s", name);
     struct stat about;
     if (utimensat(store_fd, name, now, AT_SYMLINK_NOFOLLOW) < 0 ||
         fstatat(store_fd, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
@@ -133,11 +140,14 @@ int folder_place_chunk(int from_fd, const char *file, int store_fd, const char *
     char folder[CHUNK_FOLDER_LEN + 1];
     if (fault_fails("publish.chunk_place"))
         return error_system(err, "cannot put %s in its place", name);
-    if (folder_replace(from_fd, file, store_fd, name) == 0)
+    if (renameat2(from_fd, file, store_fd, name, RENAME_NOREPLACE) == 0)
         return 0;
     snprintf(folder, sizeof folder, "%s", name);
-    if (errno == ENOENT && (mkdirat(store_fd, folder, 0711) == 0 || errno == EEXIST) &&
-        renameat(from_fd, file, store_fd, name) == 0)
+    if (errno == ENOENT && mkdirat(store_fd, folder, 0711) < 0 && errno != EEXIST)
+        return error_system(err, "cannot make %s", folder);
+    /* In the place of what is damaged, most often. Somebody may be about to discard that by its name: not while this lock is held. */
+    CLEANUP_FD int lock_fd = lock_chunk_folder(store_fd, name);
+    if (lock_fd >= 0 && folder_replace(from_fd, file, store_fd, name) == 0)
         return 0;
     return error_system(err, "cannot put %s in its place", name);
 }

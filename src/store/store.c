@@ -182,11 +182,6 @@ void store_discard_unfinished(struct store *s, const char *id)
     folder_remove(s->snapshots_fd, name);
 }
 
-void store_chunk_discard(struct store *s, struct store_reader *reader, size_t chunk)
-{
-    folder_discard(s->store_fd, store_reader_chunk_name(reader, chunk));
-}
-
 static uint64_t stored_bytes(int snapshots_fd, const char *id)
 {
     static const char *const files[] = {"key", "manifest", "hot"};

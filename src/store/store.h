@@ -129,8 +129,7 @@ MUST_CHECK int store_prepare_reader(struct store *store, struct error *err);
  * the snapshot. There a reader is made of it, and of the same descriptors, which it takes over. */
 void store_reader_tell(const struct store_reader *reader, struct buffer *out);
 /* Read a chunk from the local folder, verified; `out` takes its place's bytes. ERROR_NOT_FOUND: it is not here.
- * ERROR_CORRUPT: it is not what was written (remove it with store_chunk_discard, so that nobody meets it again). Needs
- * openat, fstat, read and close (and memory: see store_reader_prepare). */
+ * ERROR_CORRUPT: it is not what was written. Needs openat, fstat, read and close (and memory: see store_reader_prepare). */
 MUST_CHECK int store_reader_read_chunk(
     struct store_reader *reader, size_t chunk, void *out, struct error *err);
 /* The descriptors that it needs, which stay its own; returns how many. For a process that closes all others. */
@@ -200,8 +199,6 @@ MUST_CHECK int store_settle_publishes(
     struct store *store, store_is_kept *is_kept, void *context, struct error *err);
 /* Remove what the writer of `id` left when its process died (a later store_open would do it, too). */
 void store_discard_unfinished(struct store *store, const char *id);
-/* Remove the file of a chunk that was found damaged. */
-void store_chunk_discard(struct store *store, struct store_reader *reader, size_t chunk);
 
 struct store_entry {
     char id[STORE_ID_HEX + 1];

@@ -1,6 +1,7 @@
 /* Every byte that a snapshot needs is read and authenticated, once; what is damaged is fetched from the origin again, when
  * that is wanted and there is one. */
 #include "base/fd.h"
+#include "store/collect.h"
 #include "store/ledger.h"
 #include "store/private.h"
 #include "store/upkeep.h"
@@ -73,6 +74,21 @@ static bool origin_has(struct verification *v, const char *name)
     return reply.error.kind == ERROR_NONE;
 }
 
+/* It was damaged when it was read, and may have been replaced by a publish since: it is looked at again while no publish can put one
+ * there (the origin's courier can, but that one is in the origin, too). Returns whether a good one is there. */
+static bool discard_chunk(struct verification *v, struct store_reader *reader, size_t chunk, unsigned shard)
+{
+    CLEANUP_FD int lock_fd = -1;
+    struct error why = {0};
+    if (collect_lock_shard(v->store, shard, &lock_fd, &why) < 0)
+        return false;
+    if (store_reader_read_chunk(reader, chunk, v->plain, &why) == 0)
+        return true;
+    if (why.kind == ERROR_CORRUPT)
+        folder_discard(v->store->store_fd, store_reader_chunk_name(reader, chunk));
+    return false;
+}
+
 static void verify_chunk(
     struct verification *v, struct store_reader *reader, size_t chunk, struct ledger_chunk *entry)
 {
@@ -95,7 +111,7 @@ static void verify_chunk(
         return; /* deleted, and then a collection came */
     bool repaired = bring_chunk(v, reader, chunk);
     if (!repaired && v->repair && reason.kind == ERROR_CORRUPT)
-        store_chunk_discard(v->store, reader, chunk);
+        repaired = discard_chunk(v, reader, chunk, entry->name[0]);
     entry->state = repaired ? LEDGER_GOOD : LEDGER_BAD;
     tell(v, store_reader_id(reader), name, &reason, repaired);
 }

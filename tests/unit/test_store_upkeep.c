@@ -202,6 +202,17 @@ static void find_chunk(const struct store_fixture *f, char path[256])
     pclose(out);
 }
 
+static void damage(const char *chunk)
+{
+    struct stat about;
+    assert_int_equal(chmod(chunk, 0600), 0);
+    int fd = open(chunk, O_WRONLY);
+    assert_int_equal(fstat(fd, &about), 0);
+    assert_int_equal(pwrite(fd, "????", 4, about.st_size - 4), 4);
+    close(fd);
+    assert_int_equal(chmod(chunk, 0444), 0);
+}
+
 static void verification_names_what_is_damaged(void **state)
 {
     struct store_fixture *f = *state;
@@ -212,12 +223,7 @@ static void verification_names_what_is_damaged(void **state)
     assert_true(told.total > 0 && told.done == told.total);
 
     find_chunk(f, chunk);
-    assert_int_equal(chmod(chunk, 0600), 0);
-    int fd = open(chunk, O_WRONLY);
-    struct stat about;
-    assert_int_equal(fstat(fd, &about), 0);
-    assert_int_equal(pwrite(fd, "????", 4, about.st_size - 4), 4);
-    close(fd);
+    damage(chunk);
     told = verify(f->store, false);
     assert_int_equal(told.damaged, 1);
     assert_int_equal(told.kind, ERROR_CORRUPT);
@@ -229,10 +235,52 @@ static void verification_names_what_is_damaged(void **state)
     assert_int_equal(told.damaged, 1);
     assert_int_equal(told.kind, ERROR_NOT_FOUND);
 
-    fd = openat(f->dir, "store/snapshots/" A "/key", O_WRONLY);
+    int fd = openat(f->dir, "store/snapshots/" A "/key", O_WRONLY);
     assert_int_equal(ftruncate(fd, 10), 0);
     close(fd);
     assert_string_equal(verify(f->store, false).file, "key");
+}
+
+struct replacement {
+    struct store_fixture *fixture;
+    struct told told;
+    int calls; /* of the second: the only chunk was read, and nothing was done about it */
+};
+
+static void tell_replaced(void *context, const struct store_damage *damage)
+{
+    struct replacement *r = context;
+    tell_damage(&r->told, damage);
+}
+
+static void publish_meanwhile(void *context, uint64_t done, uint64_t total)
+{
+    struct replacement *r = context;
+    assert_true(done <= total);
+    if (++r->calls == 2)
+        write_snapshot(r->fixture->store, B, "x");
+}
+
+/* A repair discards what is damaged, and nothing that a publish has put in its place. */
+static void a_chunk_is_replaced_before_it_is_discarded(void **state)
+{
+    struct replacement r = {.fixture = *state};
+    struct store *store = r.fixture->store;
+    struct store_verified v;
+    struct error err = {0};
+    char chunk[256];
+    const struct store_verify_callbacks callbacks = {tell_replaced, publish_meanwhile, &r};
+    write_snapshot(store, A, "x");
+    find_chunk(r.fixture, chunk);
+    damage(chunk);
+    assert_int_equal(store_verify(store, true, &callbacks, &v, &err), 0);
+    assert_int_equal(r.calls, 2);
+    assert_int_equal(r.told.damaged, 1);
+    assert_int_equal(r.told.repaired, 1);
+    assert_int_equal(verify(store, false).damaged, 0);
+    damage(chunk); /* and now nobody comes */
+    assert_int_equal(verify(store, true).repaired, 0);
+    assert_int_equal(access(chunk, F_OK), -1);
 }
 
 static void a_domain_without_its_salt_gets_another(void **state)
@@ -327,6 +375,8 @@ int main(void)
             a_domain_without_its_salt_gets_another, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             what_stands_in_for_a_hot_set_is_removed, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_chunk_is_replaced_before_it_is_discarded, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             collections_beside_publishes, store_fixture_set_up, store_fixture_tear_down),
     };
