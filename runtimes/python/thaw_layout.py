@@ -36,6 +36,7 @@ VERSIONS = 4096  # of dicts: far more than a changed line draws
 NAMES = 8192  # that come and go before the table of names moves again, or more
 HEAD_BYTES = GRAIN_BYTES = 16  # of an allocation in the region
 TABLE_GRAINS = 1024  # at least
+SHORT_GRAINS = 5  # texts of up to 15 letters, and numbers
 CONSTANTS = (str, bytes, int, float, complex)  # exactly these: what marshal makes without anything else
 CONSTANT_MAX = 512  # bytes; many objects that refer to one longer are rare
 
@@ -171,24 +172,25 @@ def form_of(value):
     return bytes((form[0] & 0x7F,)) + form[1:]
 
 
-def find_constants(code, found):
-    """Puts the constants and global names in `code`, and in the code within it, into `found`, by their addresses. The first constant
-    is its text of documentation, if it has one. (The interpreter caches attributes by the addresses of their names.)"""
+def find_constants(code, constants, names):
+    """Puts the constants in `code`, and in the code within it, into `constants`, by their addresses and in the order in which they come
+    there, and global names into `names`. The first constant is its text of documentation, if it has one. (The interpreter caches
+    attributes by the addresses of their names.)"""
     for name in code.co_names:
-        find_constant(name, found)
+        find_constant(name, names, names)
     for index, value in enumerate(code.co_consts):
         if index > 0 or type(value) is not str:
-            find_constant(value, found)
+            find_constant(value, constants, names)
 
 
-def find_constant(value, found):
+def find_constant(value, found, names):
     """Texts are interned, so that the code as it is then loaded has them from where they are placed."""
     kind = type(value)
     if kind is CodeType:
-        find_constants(value, found)
+        find_constants(value, found, names)
     elif kind is tuple:
         for element in value:
-            find_constant(element, found)
+            find_constant(element, found, names)
     elif kind in CONSTANTS and id(value) not in found and sys.getsizeof(value) <= CONSTANT_MAX:
         if kind is str:
             value = sys.intern(value)
@@ -203,17 +205,27 @@ def room_of(value):
 
 
 def plan_table(code):
-    """([(form, offset, bytes)], bytes of the table) for the constants in `code`. It is at most half full."""
-    found = {}
-    find_constants(code, found)
-    grains = {form_of(value): room_of(value) // GRAIN_BYTES for value in found.values()}
+    """([(form, offset, bytes)], bytes of the table) for the constants in `code`. It is at most half full. Who comes to a place
+    first has it, so a constant more or less can move only those behind it in the order: first texts of one word, to which most data
+    refers; then other short texts, numbers, and what is long, such as messages; last the names; of each kind as they come in the
+    code, which mostly ends with the handler. What is short begins at multiples of one length, so that none is in the way of two."""
+    constants, names = {}, {}
+    find_constants(code, constants, names)
+    ranks, grains = {}, {}
+    for found in constants, names:
+        for value in found.values():
+            form, count = form_of(value), max(room_of(value) // GRAIN_BYTES, SHORT_GRAINS)
+            is_word = type(value) is str and value.isidentifier()
+            order = 0 if is_word else 3 if count > SHORT_GRAINS else 1 if type(value) is str else 2
+            ranks.setdefault(form, (found is names, order))
+            grains[form] = count
     wanted = max(TABLE_GRAINS, 2 * sum(grains.values()))
     slots = 1 << (wanted - 1).bit_length()
     taken = bytearray(slots + slots // 2)
     plan = []
-    for form in sorted(grains, key=lambda form: (hash(form), form)):
+    for form in sorted(ranks, key=ranks.get):
         count = grains[form]
-        slot = taken.find(bytes(count), hash(form) % slots)
+        slot = taken.index(bytes(count), hash(form) % (slots // SHORT_GRAINS) * SHORT_GRAINS)
         taken[slot : slot + count] = b"\1" * count
         plan.append((form, slot * GRAIN_BYTES, count * GRAIN_BYTES))
     return plan, len(taken) * GRAIN_BYTES

@@ -306,6 +306,7 @@ LOG_STREAM_NAME = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
 FUNCTION_NAME = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
 MEMORY_LIMIT_IN_MB = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
 FUNCTION_VERSION = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+SPARE = [os.environ.get("THAW_SPARE")]  # see drop_hash_seed()
 
 
 class LambdaContext:
@@ -440,8 +441,10 @@ def run_wrapper():
 
 def drop_hash_seed():
     """The server chose it, so that versions of the function have the same. Programs that it starts draw their own. Says whether
-    it has: then the version's layout is to be that of other versions."""
+    it has: then the version's layout is to be that of other versions. The spare text is an object where the version's number
+    is none, and the other way round; it is kept as long."""
     chosen = os.environ.pop("THAW_HASH_SEED", None)
+    SPARE.append(os.environb.pop(b"THAW_SPARE", None))
     if chosen and os.environ.get("PYTHONHASHSEED") == chosen:
         del os.environ["PYTHONHASHSEED"]
     return chosen is not None

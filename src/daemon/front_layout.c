@@ -51,6 +51,15 @@ static uint32_t hash_seed(const struct front *front, const char *function)
     return seed != 0 ? seed : 1;
 }
 
+/* Of texts of one letter Python has one each for ever, others are made: so from version 10 on there is one object more ahead of all
+ * others, which then lie elsewhere. With this one there are as many in each version, and as many letters up to version 999,
+ * which lie at the top of the stack. */
+static void put_spare(const char *version, struct buffer *block)
+{
+    size_t digits = strlen(version);
+    front_spec_put_pair(block, "THAW_SPARE", digits < 3 ? &"xxx"[digits] : "");
+}
+
 void front_layout_put_variables(
     const struct front *front, const struct catalog_function *function, struct buffer *block)
 {
@@ -62,4 +71,5 @@ void front_layout_put_variables(
     front_spec_put_pair(block, "PYTHONHASHSEED", text);
     front_spec_put_pair(
         block, "THAW_HASH_SEED", text); /* so that the bootstrap knows it for ours, and drops it */
+    put_spare(function->version, block);
 }
