@@ -61,8 +61,8 @@ static void become(size_t index)
             CPU_CLR(cpu, &cpus);
     CHECK(sched_setaffinity(0, sizeof cpus, &cpus) == 0);
     attributes.policy = index % 4 == 1 ? SCHED_BATCH : index % 25 == 2 ? SCHED_IDLE : SCHED_OTHER;
-    attributes.nice = (int)index % 5;
-    attributes.flags = index % 6 == 5;                 /* SCHED_FLAG_RESET_ON_FORK */
+    attributes.nice = getpriority(PRIO_PROCESS, 0) + (int)index % 5; /* nobody may lower it without a right */
+    attributes.flags = index % 6 == 5;                               /* SCHED_FLAG_RESET_ON_FORK */
     attributes.runtime = index % 7 == 3 ? 5000000 : 0; /* a time slice, where the kernel knows them */
     CHECK(syscall(SYS_sched_setattr, 0, &attributes, 0) == 0);
     CHECK(prctl(PR_SET_TIMERSLACK, 50000 + index % 9 * 1000) == 0);
