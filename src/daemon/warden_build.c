@@ -41,6 +41,7 @@ static int start_process(struct template_entry *t, const struct image *image, st
         .about_fds = fds,
         .about_fd_count = store_reader_fds(reader, fds),
         .clone_filter = sandbox_filter_clone(),
+        .early_clone_filter = sandbox_filter_early_clone(),
     };
     t->template = template_start(&options, err);
     builders_end_feeder(t->warden, feeder); /* where there is no pager */

@@ -17,6 +17,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
 /* libseccomp 2.5.4 does not know these by name yet; the numbers are the same on every architecture. */
 #define NR_FUTEX_WAITV 449
 #define NR_SET_MEMPOLICY_HOME_NODE 450
@@ -501,22 +505,41 @@ const struct sock_fprog *sandbox_filter_template(struct error *err)
     return &program;
 }
 
-/* By hand, since its length is paid at every thaw: the kernel runs it once for each system call number when
+/* By hand, since their length is paid at every thaw: the kernel runs it once for each system call number when
  * it is attached. The template filter is attached too and has looked at the architecture already. */
+#define CLONE_RULES 10
+#define EARLY_RULES 10
+static struct sock_filter early_rules[EARLY_RULES + CLONE_RULES] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_madvise, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_process_madvise, 2, 7),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+    BPF_STMT(BPF_JMP | BPF_JA, 1),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_GUARD_INSTALL, 1, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL), /* as kernels that do not know such advice */
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, __NR_io_uring_register, 1, 0), /* most are below */
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setns, 6, 4),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 4, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 3, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_mount, 3, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_pidfd_getfd, 2, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS), /* glibc falls back to clone */
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+};
+
 const struct sock_fprog *sandbox_filter_clone(void)
 {
-    static struct sock_filter rules[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, __NR_io_uring_register, 1, 0), /* most are below */
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_setns, 6, 4),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone3, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_move_mount, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_pidfd_getfd, 2, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS), /* glibc falls back to clone */
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-    };
-    static const struct sock_fprog program = {.len = countof(rules), .filter = rules};
+    static const struct sock_fprog program = {.len = CLONE_RULES, .filter = early_rules + EARLY_RULES};
+    return &program;
+}
+
+const struct sock_fprog *sandbox_filter_early_clone(void)
+{
+    static const struct sock_fprog program = {.len = countof(early_rules), .filter = early_rules};
     return &program;
 }

@@ -18,3 +18,6 @@
 MUST_CHECK const struct sock_fprog *sandbox_filter_full(struct error *err);
 MUST_CHECK const struct sock_fprog *sandbox_filter_template(struct error *err);
 const struct sock_fprog *sandbox_filter_clone(void);
+/* For a clone whose memory a pager serves: userfaultfd tells of no MADV_WIPEONFORK and no MADV_GUARD_INSTALL, and puts pages in all
+ * the same. So it refuses them, too, as kernels before 4.14 and 6.13 do, and programs do without. */
+const struct sock_fprog *sandbox_filter_early_clone(void);

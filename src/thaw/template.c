@@ -91,15 +91,16 @@ static int take_builder(struct template *t, const struct template_options *o, st
     return 0;
 }
 
-/* The filter of the clones goes where the blob still finds it when all else is unmapped. */
-static int put_clone_filter(struct blob_control *control, const struct sock_fprog *filter, struct error *err)
+/* The filters of the clones go where the blob still finds them when all else is unmapped. */
+static int put_clone_filter(
+    struct blob_filter *out, uint64_t *code, const struct sock_fprog *filter, struct error *err)
 {
     if (filter == NULL)
         return 0;
     if (filter->len > BLOB_FILTER_MAX)
         return error_set(err, ERROR_INTERNAL, "the clones' system call filter is too long");
-    memcpy(control->filter_code, filter->filter, filter->len * sizeof *filter->filter);
-    control->filter = (struct blob_filter){filter->len, (uint64_t)control->filter_code};
+    memcpy(code, filter->filter, filter->len * sizeof *filter->filter);
+    *out = (struct blob_filter){filter->len, (uint64_t)code};
     return 0;
 }
 
@@ -136,7 +137,11 @@ static int begin_build(const struct template *t, const struct build *b, struct e
     struct arena arena;
     if (set_time_offsets(t, o->image, err) < 0 || arena_build(&arena, o->image, o->code_path, err) < 0)
         return -1;
-    int result = put_clone_filter(arena.control, o->clone_filter, err);
+    struct blob_control *control = arena.control;
+    int result = put_clone_filter(&control->filter, control->filter_code, o->clone_filter, err);
+    if (result == 0)
+        result =
+            put_clone_filter(&control->early_filter, control->early_filter_code, o->early_clone_filter, err);
     if (result == 0)
         result = send_build(t, b, &arena, err);
     arena_unmap(&arena);

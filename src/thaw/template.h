@@ -42,6 +42,7 @@ struct template_options {
         *builder; /* is taken, and was made with the same rights; NULL, or of NULL: one is made now */
     const struct sock_fprog
         *clone_filter; /* attached in each clone just before the function runs on; NULL: none */
+    const struct sock_fprog *early_clone_filter; /* the same, of clones that are served; NULL: none */
 };
 
 /* Makes a template of a builder, a child of the caller. It is ready (or has failed) when template_fd is

@@ -313,6 +313,7 @@ static struct template *template_begin(const struct image *image, struct pages *
     if (options.filtered) {
         about.rights.filter = sandbox_filter_template(&err);
         about.clone_filter = sandbox_filter_clone();
+        about.early_clone_filter = sandbox_filter_early_clone();
         if (!about.rights.filter)
             fail("the filter", err.text);
     }

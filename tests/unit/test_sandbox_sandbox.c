@@ -621,6 +621,7 @@ static void test_filter_pair(void **state)
     const struct sock_fprog *template = sandbox_filter_template(&err), *clone = sandbox_filter_clone();
     must(template ? 0 : -1, &err);
     assert_true(clone->len <= 10);
+    assert_true(sandbox_filter_early_clone()->len <= 20);
     pid_t child = fork();
     if (child == 0) {
         bool fine = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_seccomp, 1, 0, template) == 0;

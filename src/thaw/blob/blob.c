@@ -383,10 +383,11 @@ static void start_threads(struct blob_control *control, const struct blob_proces
 
 static void attach_filter(struct blob_control *control, const struct blob_process *process)
 {
-    if (control->filter.length == 0)
+    const struct blob_filter *filter = control->paging_fd >= 0 ? &control->early_filter : &control->filter;
+    if (filter->length == 0)
         return;
     uint64_t flags = process->thread_count > 1 ? SECCOMP_SYNC_THREADS : 0;
-    long result = call3(__NR_seccomp, SECCOMP_SET_FILTER, flags, &control->filter);
+    long result = call3(__NR_seccomp, SECCOMP_SET_FILTER, flags, filter);
     if (result != 0)
         give_up_for(control, result, PLAN_RELEASE);
 }

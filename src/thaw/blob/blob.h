@@ -72,11 +72,11 @@ struct blob_control {
     const struct blob_process *processes; /* [0] is the root */
     uint32_t process_count, live_count;   /* live: with threads */
     uint32_t sandbox_ops_end, pad;
-    struct blob_shared *shared; /* where a clone of several processes maps it */
-    uint64_t stack;             /* the lowest address of a child's first stack */
-    uint64_t thread_stacks;     /* the lowest address; those of one process are used at a time */
-    struct blob_filter filter;  /* for clones; length 0: none */
-    uint64_t filter_code[BLOB_FILTER_MAX];
+    struct blob_shared *shared;              /* where a clone of several processes maps it */
+    uint64_t stack;                          /* the lowest address of a child's first stack */
+    uint64_t thread_stacks;                  /* the lowest address; those of one process are used at a time */
+    struct blob_filter filter, early_filter; /* for clones, the second while a pager serves; length 0: none */
+    uint64_t filter_code[BLOB_FILTER_MAX], early_filter_code[BLOB_FILTER_MAX];
     int32_t control_fd, pages_fd, descriptor_floor;
     int32_t ring_fd;           /* an io_uring that pins what clones are to get copies of; -1: none */
     struct blob_range *ranges; /* room for BLOB_RANGES_MAX */
