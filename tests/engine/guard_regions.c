@@ -1,5 +1,5 @@
 /* Guard regions (MADV_GUARD_INSTALL): an access faults in each clone where it faulted before, in private, shared and file
- * memory; what is beside them is there; they can be removed, and others installed.
+ * memory; what is beside them is there; they can be removed, and others installed (but where a pager serves).
  *
  * conformance: memory | guard regions (`MADV_GUARD_INSTALL`), of anonymous, shared and file memory | kept |
  */
@@ -83,8 +83,9 @@ int main(void)
     private[3 * TEST_PAGE] = 1;
     CHECK(madvise(untouched, TEST_PAGE, MADV_GUARD_REMOVE_VALUE) == 0);
     untouched[0] = (char)test_clone_index;
-    CHECK(madvise(private + 9 * TEST_PAGE, TEST_PAGE, MADV_GUARD_INSTALL_VALUE) == 0);
-    CHECK_EQUAL(test_fault(private + 9 * TEST_PAGE, true), SIGSEGV);
+    bool may_install = madvise(private + 9 * TEST_PAGE, TEST_PAGE, MADV_GUARD_INSTALL_VALUE) == 0;
+    CHECK(may_install || errno == EINVAL); /* a clone that a pager serves may not */
+    CHECK_EQUAL(test_fault(private + 9 * TEST_PAGE, true), may_install ? SIGSEGV : 0);
     test_barrier();
     CHECK_EQUAL(untouched[0], test_clone_index);
     return 0;
