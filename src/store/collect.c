@@ -40,6 +40,7 @@
 #define OTHER_POLLS 200 /* waiting for another collection's end */
 #define OTHER_POLL_US 50000
 #define NS_PER_S 1000000000ll
+#define LONG_AGO_NS 0 /* when a publish began whose begin cannot be read: nothing goes */
 
 static int64_t time_ns(struct timespec t)
 {
@@ -65,8 +66,11 @@ static void note_times_of(struct publishes *p, int folder_fd, const char *name)
 {
     struct statx about;
     unsigned wanted = STATX_MTIME | STATX_BTIME;
-    if (statx(folder_fd, name, AT_SYMLINK_NOFOLLOW, wanted, &about) < 0)
+    if (statx(folder_fd, name, AT_SYMLINK_NOFOLLOW, wanted, &about) < 0) {
+        if (errno != ENOENT)
+            note_time(p, LONG_AGO_NS);
         return;
+    }
     note_time(p, about.stx_mtime.tv_sec * NS_PER_S + about.stx_mtime.tv_nsec);
     if (about.stx_mask & STATX_BTIME)
         note_time(p, about.stx_btime.tv_sec * NS_PER_S + about.stx_btime.tv_nsec);
@@ -85,10 +89,11 @@ static bool note_publish(void *context, int folder_fd, const char *name)
         return true;
     p->any = true;
     note_times_of(p, folder_fd, name);
-    struct error ignored; /* it is gone, and has become a snapshot or nothing */
+    struct error ignored;
     CLEANUP_FD int fd = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0)
-        (void)!folder_list(fd, note_file, p, &ignored);
+    bool is_gone = fd < 0 && (errno == ENOENT || errno == ENOTDIR); /* it has become a snapshot, or nothing */
+    if (!is_gone && (fd < 0 || folder_list(fd, note_file, p, &ignored) < 0))
+        note_time(p, LONG_AGO_NS);
     return true;
 }
 

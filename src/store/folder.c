@@ -35,12 +35,16 @@ int folder_list(int folder_fd, folder_each *each, void *context, struct error *e
         fd_close(&fd);
         return -1;
     }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            !each(context, folder_fd, entry->d_name))
-            break;
+    bool goes_on = true;
+    struct dirent *entry = NULL;
+    int result = 0;
+    while (goes_on && (errno = 0, entry = readdir(folder)) != NULL)
+        goes_on = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                  each(context, folder_fd, entry->d_name);
+    if (goes_on && errno != 0) /* what is not listed would count as not there */
+        result = error_system(err, "cannot read all of a folder of the store");
     closedir(folder);
-    return 0;
+    return result;
 }
 
 bool folder_has_suffix(const char *name, const char *suffix)

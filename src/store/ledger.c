@@ -2,6 +2,7 @@
 
 #include "store/private.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,16 +113,23 @@ void ledger_print_name(const uint8_t name[CHUNK_NAME_BYTES], char path[STORE_CHU
     snprintf(path, STORE_CHUNK_NAME_BYTES, CHUNK_FOLDER "%.2s/%s", hex, hex + 2);
 }
 
+/* A disk that fails does not say that something is not there. */
+static bool exists(const struct store *store, const char *path)
+{
+    return faccessat(store->snapshots_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           (errno != ENOENT && errno != ENOTDIR);
+}
+
 bool ledger_snapshot_exists(const struct store *store, const char *id)
 {
-    return faccessat(store->snapshots_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return exists(store, id);
 }
 
 static bool has_file(const struct store *store, const char *id, const char *file)
 {
     char path[STORE_ID_HEX + 16];
     snprintf(path, sizeof path, "%s/%s", id, file);
-    return faccessat(store->snapshots_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    return exists(store, path);
 }
 
 struct store_reader *ledger_open(struct store *store, const char *id, struct error *err)

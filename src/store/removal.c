@@ -60,7 +60,8 @@ int remote_remove_snapshot(struct store *s, const char *id, struct error *err)
 static int write_note(struct store *s, const char *id, const char *suffix, struct error *err)
 {
     char note[NOTE_BYTES];
-    if (mkdirat(s->store_fd, REMOVALS, 0700) < 0 && errno != EEXIST)
+    bool is_new = mkdirat(s->store_fd, REMOVALS, 0700) == 0;
+    if ((!is_new && errno != EEXIST) || (is_new && fsync(s->store_fd) < 0))
         return error_system(err, "cannot make the folder " REMOVALS);
     snprintf(note, sizeof note, REMOVALS "/%s%s", id, suffix);
     CLEANUP_FD int fd = openat(s->store_fd, note, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -24,7 +24,8 @@ struct verification {
     struct store_verified *verified;
     struct ledger ledger;
     uint64_t done_bytes, total_bytes;
-    uint8_t *plain; /* a chunk */
+    uint8_t *plain;     /* a chunk */
+    struct error stuck; /* what is elsewhere cannot be asked for: nobody can tell what is missing */
 };
 
 static void tell(
@@ -65,13 +66,16 @@ static bool bring_chunk(struct verification *v, struct store_reader *reader, siz
 /* Not here is fine where the origin has it. */
 static bool origin_has(struct verification *v, const char *name)
 {
-    struct origin_reply reply;
-    struct error ignored;
+    struct origin_reply reply = {0};
     const struct origin_request request = {.verb = ORIGIN_LOOK, .name = name, .fd = -1};
-    if (v->origin == NULL || origin_begin(v->origin, &request, &ignored) < 0 ||
-        origin_wait(v->origin, &reply, &ignored) < 0)
+    if (v->origin == NULL)
         return false;
-    return reply.error.kind == ERROR_NONE;
+    if (origin_begin(v->origin, &request, &reply.error) == 0 &&
+        origin_wait(v->origin, &reply, &v->stuck) == 0 && reply.error.kind == ERROR_NONE)
+        return true;
+    if (v->stuck.kind == ERROR_NONE && reply.error.kind != ERROR_NOT_FOUND)
+        v->stuck = reply.error;
+    return false;
 }
 
 /* It was damaged when it was read, and may have been replaced by a publish since: it is looked at again while no publish can put one
@@ -105,7 +109,7 @@ static void verify_chunk(
     advance(v, entry->stored_bytes);
     v->verified->chunks++;
     entry->state = LEDGER_GOOD;
-    if (read == 0 || (reason.kind == ERROR_NOT_FOUND && origin_has(v, name)))
+    if (read == 0 || (reason.kind == ERROR_NOT_FOUND && origin_has(v, name)) || v->stuck.kind != ERROR_NONE)
         return;
     if (!ledger_snapshot_exists(v->store, store_reader_id(reader)))
         return; /* deleted, and then a collection came */
@@ -118,7 +122,7 @@ static void verify_chunk(
 
 static void verify_chunks(struct verification *v, struct store_reader *reader)
 {
-    for (size_t i = 0; i < store_reader_chunk_count(reader); i++) {
+    for (size_t i = 0; i < store_reader_chunk_count(reader) && v->stuck.kind == ERROR_NONE; i++) {
         uint8_t raw[CHUNK_NAME_BYTES];
         if (ledger_parse_name(store_reader_chunk_name(reader, i), raw))
             verify_chunk(v, reader, i, ledger_find(&v->ledger, raw));
@@ -229,9 +233,12 @@ static int verify(struct verification *v, struct error *err)
         v->total_bytes += v->ledger.chunks[i].stored_bytes;
     for (size_t i = 0; i < count; i++)
         v->total_bytes += entries[i].stored_bytes;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && v->stuck.kind == ERROR_NONE; i++)
         verify_snapshot(v, &entries[i]);
-    return 0;
+    if (v->stuck.kind == ERROR_NONE)
+        return 0;
+    *err = v->stuck;
+    return error_prefix(err, "cannot ask the origin for what is not here");
 }
 
 int store_verify(struct store *store, bool repair, const struct store_verify_callbacks *callbacks,

@@ -379,6 +379,16 @@ def test_an_origin_that_fails(on_origin, make_function, s3_server, s3_proxy):
         function.call(version=version)
     s3_proxy.fault = no_hot_sets
     assert function.call(version=version) == said
+
+    # Where it does not say whether it has what is not here, nothing counts as lost.
+    s3_proxy.fault = lambda request: ("status", 403) if "/chunks/" in request.path else no_hot_sets(request)
+    function.evict(version, templates=True)
+    for chunk in (daemon.data / "store" / "chunks").glob("*/*"):
+        chunk.unlink()
+    done = daemon.thaw("store", "verify", "--repair", check=False)
+    assert done.returncode != 0 and "403" in done.stderr + done.stdout, done
+    s3_proxy.fault = no_hot_sets
+    assert function.call(version=version) == said, "its snapshot was made anew"
     change(function)
     assert function.call(version=function.publish())["sum"] == SUM
 

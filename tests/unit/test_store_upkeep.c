@@ -10,6 +10,9 @@
 #include "store/upkeep.h"
 #include "store_folder.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -337,6 +340,43 @@ static _Noreturn void publish_on_and_on(struct store *store)
     _exit(0);
 }
 
+static long readdir_fails_after = -1; /* so many entries; -1: it does not */
+
+/* In the place of the C library's, for all that is linked into this program. */
+struct dirent *readdir(DIR *folder)
+{
+    static struct dirent *(*real)(DIR *);
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "readdir64");
+    if (readdir_fails_after != 0) {
+        readdir_fails_after -= readdir_fails_after > 0;
+        return real(folder);
+    }
+    readdir_fails_after = -1;
+    errno = EIO;
+    return NULL;
+}
+
+/* A snapshot that cannot be listed would look as if nobody needed its chunks. */
+static void nothing_goes_when_a_folder_cannot_be_read(void **state)
+{
+    struct store_fixture *f = *state;
+    struct store_collected c;
+    size_t failures = 0;
+    write_snapshot(f->store, A, "xyz");
+    write_snapshot(f->store, B, "uvw");
+    usleep(20000); /* no chunk is of this tick of the clock any more */
+    for (long after = 0; after < 40; after++) {
+        struct error err = {0};
+        readdir_fails_after = after;
+        failures += store_collect(f->store, &c, &err) < 0;
+        readdir_fails_after = -1;
+        assert_int_equal(c.removed_chunks, 0);
+    }
+    assert_true(failures > 4);
+    assert_int_equal(verify(f->store, false).damaged, 0);
+}
+
 static void collections_beside_publishes(void **state)
 {
     struct store_fixture *f = *state;
@@ -377,6 +417,8 @@ int main(void)
             what_stands_in_for_a_hot_set_is_removed, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             a_chunk_is_replaced_before_it_is_discarded, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            nothing_goes_when_a_folder_cannot_be_read, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             collections_beside_publishes, store_fixture_set_up, store_fixture_tear_down),
     };
