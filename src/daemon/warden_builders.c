@@ -1,10 +1,13 @@
 /* What templates are made of: builders, which become them, and feeders, which become their pagers. Made ahead of need, when no start
  * has come for a moment. Where there is none a template makes its own. */
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "daemon/warden_pages.h"
 #include "daemon/warden_private.h"
 #include "sandbox/filter.h"
+
+#include <string.h>
 
 int builders_rights(const struct warden *w, struct template_rights *rights, struct error *err)
 {
@@ -28,25 +31,25 @@ void builders_end_feeder(struct warden *w, struct feeder *f)
     feeder_free(&f);
 }
 
-/* ---- in a feeder's process ---- */
+/* ---- in a feeder's processes ---- */
 
-static void prepare_feeder(void *context)
+static void *prepare_feeder(void *context, const struct pager_source **source, struct error *err)
 {
     const struct warden *w = context;
-    struct error ignored; /* reading tries again, and says so */
-    store_forget_master(w->options->store);
-    (void)!store_prepare_reader(w->options->store, &ignored);
+    struct pages *pages = pages_new_untold(w->options->store, err);
+    if (pages != NULL)
+        *source = pages_source(pages);
+    return pages;
 }
 
-static int open_pages(void *context, struct bytes about, const int *fds, size_t fd_count, struct image *image,
-    const struct pager_source **source, struct error *err)
+static int open_feeder(void *prepared, struct bytes about, int hot_fd, struct error *err)
 {
-    const struct warden *w = context;
-    const struct pages *pages = pages_told(w->options->store, about, fds, fd_count, image, err);
-    if (pages == NULL)
-        return -1;
-    *source = pages_source(pages);
-    return 0;
+    return pages_told_hot(prepared, about, hot_fd, err);
+}
+
+static int complete_feeder(void *prepared, struct bytes about, struct image *image, struct error *err)
+{
+    return pages_told(prepared, about, image, err);
 }
 
 /* ---- in the warden ---- */
@@ -54,12 +57,8 @@ static int open_pages(void *context, struct bytes about, const int *fds, size_t 
 static int make_feeder(struct warden *w, struct error *err)
 {
     struct builders *all = &w->builders;
-    const int control_fd = store_origin_control(w->options->store);
-    const struct feeder_options options = {.context = w,
-        .prepare = prepare_feeder,
-        .open = open_pages,
-        .fds = &control_fd,
-        .fd_count = control_fd >= 0};
+    const struct feeder_options options = {
+        .context = w, .prepare = prepare_feeder, .open = open_feeder, .complete = complete_feeder};
     all->feeders[all->feeder_count] = feeder_start(&options, err);
     if (all->feeders[all->feeder_count] == NULL)
         return -1;
@@ -132,7 +131,7 @@ static struct feeder *take_last_feeder(struct builders *all)
     return steal_pointer(all->feeders[all->feeder_count]);
 }
 
-struct feeder *builders_take_feeder(struct warden *w)
+static struct feeder *take_feeder(struct warden *w)
 {
     struct builders *all = &w->builders;
     struct feeder *found = NULL;
@@ -145,11 +144,6 @@ struct feeder *builders_take_feeder(struct warden *w)
     return found;
 }
 
-bool builders_have_feeder(const struct warden *w)
-{
-    return w->builders.feeder_count > 0;
-}
-
 bool builders_has_pid(const struct warden *w, pid_t pid)
 {
     for (size_t i = 0; i < w->builders.count; i++)
@@ -159,6 +153,21 @@ bool builders_has_pid(const struct warden *w, pid_t pid)
         if (feeder_pid(w->builders.feeders[i]) == pid)
             return true;
     return false;
+}
+
+struct feeder *builders_open_feeder(struct warden *w, const struct store_reader *reader, bool with_hot_set)
+{
+    CLEANUP_BUFFER struct buffer about = {0};
+    struct error ignored;
+    struct feeder *feeder = take_feeder(w);
+    if (feeder == NULL)
+        return NULL;
+    CLEANUP_FD int hot_fd = with_hot_set ? store_hot_open_file(reader, &ignored) : -1;
+    store_reader_tell(reader, &about);
+    if (feeder_open(feeder, (struct bytes){about.data, about.len}, hot_fd, &ignored) < 0)
+        builders_end_feeder(w, steal_pointer(feeder));
+    explicit_bzero(about.data, about.len);
+    return feeder;
 }
 
 void builders_open(struct warden *w)

@@ -88,19 +88,18 @@ static int fetched(void *context, size_t *i, struct error *err)
     return 1;
 }
 
-/* What only the pager needs is made here, so that the warden has less to do before others can go on beside it. */
-static void confine(void *context)
+/* Without a hot set the first clone asks for its pages one by one. */
+static void take_hot(struct pages *p, struct store_hot *hot)
 {
-    struct pages *p = context;
-    struct error
-        ignored; /* reading tries again, and says so; without a hot set the first clone asks for its pages one by one */
-    (void)!store_reader_prepare(p->reader, &ignored);
-    p->hot = store_hot_open(p->reader, &ignored);
-    if (p->hot != NULL) {
-        p->source.hot_take = hot_take;
-        p->source.hot_bytes = store_hot_bytes(p->hot);
-        p->fds[p->source.fd_count++] = store_hot_fd(p->hot);
-    }
+    p->hot = hot;
+    if (hot == NULL)
+        return;
+    p->source.hot_take = hot_take;
+    p->source.hot_bytes = store_hot_bytes(hot);
+}
+
+static void forget_master(struct pages *p)
+{
     store_forget_master(p->store);
     if (p->control_fd < 0)
         return;
@@ -108,6 +107,18 @@ static void confine(void *context)
     p->source.fetch_fd = origin_fd(p->origin);
     origin_fds(p->origin, p->fds + p->source.fd_count); /* fetch_fd is one of them */
     p->source.fd_count += ORIGIN_FDS;
+}
+
+/* What only the pager needs is made here, so that the warden has less to do before others can go on beside it. */
+static void confine(void *context)
+{
+    struct pages *p = context;
+    struct error ignored; /* reading tries again, and says so */
+    (void)!store_reader_prepare(p->reader, &ignored);
+    take_hot(p, store_hot_open(p->reader, &ignored));
+    if (p->hot != NULL)
+        p->fds[p->source.fd_count++] = store_hot_fd(p->hot);
+    forget_master(p);
 }
 
 struct pages *pages_new(struct store *store, struct store_reader *reader)
@@ -134,28 +145,45 @@ struct pages *pages_new(struct store *store, struct store_reader *reader)
     return p;
 }
 
-void pages_tell(struct store_reader *reader, struct bytes manifest, struct buffer *out)
+struct pages *pages_new_untold(struct store *store, struct error *err)
 {
-    buffer_append_blob(out, manifest.data, (uint32_t)manifest.len);
-    store_reader_tell(reader, out);
+    struct store_reader *reader = store_reader_new_untold(store, err);
+    if (reader == NULL)
+        return NULL;
+    struct pages *p = pages_new(store, reader);
+    p->source.confine = NULL; /* it is done already */
+    forget_master(p);
+    return p;
 }
 
-struct pages *pages_told(struct store *store, struct bytes about, const int *fds, size_t fd_count,
-    struct image *image, struct error *err)
+int pages_told_hot(struct pages *p, struct bytes about, int hot_fd, struct error *err)
+{
+    CLEANUP_FD int fd = hot_fd;
+    struct cursor c = cursor_over(about.data, about.len);
+    struct error ignored;
+    if (store_reader_told(p->reader, &c, err) < 0)
+        return -1;
+    if (fd >= 0)
+        take_hot(p, store_hot_open_told(p->reader, fd, &ignored));
+    return 0;
+}
+
+void pages_tell(const struct store_reader *reader, struct bytes manifest, struct buffer *out)
+{
+    buffer_append_blob(out, manifest.data, (uint32_t)manifest.len);
+    store_reader_tell_chunks(reader, out);
+}
+
+int pages_told(struct pages *p, struct bytes about, struct image *image, struct error *err)
 {
     struct cursor c = cursor_over(about.data, about.len);
     struct bytes manifest = cursor_blob(&c);
-    if (!cursor_ok(&c) || fd_count != STORE_READER_FDS) {
-        error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
-        return NULL;
-    }
-    struct store_reader *reader = store_reader_told(store, &c, fds, err);
-    if (reader == NULL)
-        return NULL;
-    if (image_decode(image, manifest, err) == 0)
-        return pages_new(store, reader);
-    store_reader_close(reader);
-    return NULL;
+    if (!cursor_ok(&c))
+        return error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
+    if (store_reader_told_chunks(p->reader, &c, err) < 0)
+        return -1;
+    p->source.chunk_count = store_reader_chunk_count(p->reader);
+    return image_decode(image, manifest, err);
 }
 
 void pages_free(struct pages *p)

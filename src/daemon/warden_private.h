@@ -285,10 +285,10 @@ void pool_close(struct warden *w);
 /* warden_builders.c */
 MUST_CHECK int builders_rights(const struct warden *w, struct template_rights *rights, struct error *err);
 struct builder *builders_take(struct warden *w); /* NULL: none now */
-/* The same of feeders; to be ended when it was not used, which NULL needs not. */
-struct feeder *builders_take_feeder(struct warden *w);
+/* The same of feeders. It begins with the hot set of this reader, which needs its key only; to be ended when it was not used, which
+ * NULL needs not. */
+struct feeder *builders_open_feeder(struct warden *w, const struct store_reader *reader, bool with_hot_set);
 void builders_end_feeder(struct warden *w, struct feeder *feeder);
-bool builders_have_feeder(const struct warden *w); /* it may be dead */
 bool builders_has_pid(const struct warden *w, pid_t pid);
 void builders_open(struct warden *w);
 void builders_close(struct warden *w); /* template_free_all reaps them */

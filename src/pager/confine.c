@@ -126,8 +126,18 @@ static const struct sock_filter ring_calls[] = {
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 
+/* What a process that waited says of itself once it is told. (The low half of the argument, as this is little-endian.) */
+static const struct sock_filter name_calls[] = {
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 5),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_NAME, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 1, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
 #define FILTER_HEAD 4
-#define FILTER_MAX (FILTER_HEAD + countof(ring_calls) + countof(pager_calls) + 2)
+#define FILTER_MAX (FILTER_HEAD + countof(name_calls) + countof(ring_calls) + countof(pager_calls) + 2)
 
 int confine_calls(bool keeper, struct error *err)
 {
@@ -140,6 +150,8 @@ int confine_calls(bool keeper, struct error *err)
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
     struct sock_filter *next = filter + FILTER_HEAD;
+    memcpy(next, name_calls, sizeof name_calls);
+    next += countof(name_calls);
     if (!keeper) {
         memcpy(next, ring_calls, sizeof ring_calls);
         next += countof(ring_calls);

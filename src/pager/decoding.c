@@ -38,7 +38,7 @@ struct decoding {
     size_t first, last;  /* counts; modulo slot_count they are places in `order` */
     struct slot **unused;
     size_t unused_count;
-    bool begun, ended; /* ended: no more pieces are taken */
+    bool helped, ended; /* helpers may begin; no more pieces are taken */
     size_t arrived;
     struct helper helpers[DECODING_THREADS_MAX - 1];
     size_t helper_count;
@@ -98,7 +98,7 @@ static bool decode_one(struct decoding *d, size_t worker)
 static bool await_room(struct decoding *d)
 {
     pthread_mutex_lock(&d->lock);
-    while (!d->ended && (!d->begun || d->unused_count == 0))
+    while (!d->ended && (!d->helped || d->unused_count == 0))
         pthread_cond_wait(&d->room, &d->lock);
     bool ended = d->ended;
     pthread_mutex_unlock(&d->lock);
@@ -121,9 +121,14 @@ static void *help(void *context)
 
 /* ---- in the pager's thread ---- */
 
-size_t decoding_helpers(const struct pager_source *source)
+size_t decoding_helpers_max(void)
 {
-    return source->hot_bytes < DECODING_HELPED_BYTES ? 0 : processors_usable(DECODING_THREADS_MAX) - 1;
+    return processors_usable(DECODING_THREADS_MAX) - 1;
+}
+
+bool decoding_is_helped(const struct pager_source *source)
+{
+    return source->hot_bytes >= DECODING_HELPED_BYTES;
 }
 
 /* Without helpers, or with fewer, it only takes longer. */
@@ -191,10 +196,7 @@ static bool make_slots(struct decoding *d)
 
 struct decoding *decoding_new(const struct pager_source *source, size_t helpers_max)
 {
-    struct error ignored;
     size_t count = helpers_max < DECODING_THREADS_MAX ? helpers_max : DECODING_THREADS_MAX - 1;
-    if (source->hot_take == NULL || source->hot_begin(source->context, count + 1, &ignored) < 0)
-        return NULL;
     struct decoding *d = xcalloc(1, sizeof *d);
     d->source = source;
     pthread_mutex_init(&d->taking, NULL);
@@ -210,12 +212,19 @@ struct decoding *decoding_new(const struct pager_source *source, size_t helpers_
     return NULL;
 }
 
-void decoding_begin(struct decoding *d)
+bool decoding_begin(struct decoding *d, bool helped)
 {
+    struct error ignored;
+    if (d->source->hot_take == NULL ||
+        d->source->hot_begin(d->source->context, d->helper_count + 1, &ignored) < 0)
+        return false;
+    if (!helped)
+        return true;
     pthread_mutex_lock(&d->lock);
-    d->begun = true;
+    d->helped = true;
     pthread_cond_broadcast(&d->room);
     pthread_mutex_unlock(&d->lock);
+    return true;
 }
 
 /* The first in the order; or, if that is not ready and any will do, one that is, which changes places with it. */
@@ -265,7 +274,8 @@ void decoding_give_back(struct decoding *d, struct pager_hot_piece *piece)
 {
     pthread_mutex_lock(&d->lock);
     d->unused[d->unused_count++] = (struct slot *)piece;
-    pthread_cond_signal(&d->room);
+    if (d->helped)
+        pthread_cond_signal(&d->room);
     pthread_mutex_unlock(&d->lock);
 }
 

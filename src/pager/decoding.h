@@ -5,7 +5,7 @@
  *   1. Pieces are taken from the source by one thread at a time, and given out in the order in which they were taken, unless any will
  *      do; what follows a damaged one is not given out once that would be its turn.
  *   2. A piece in its slot belongs to the thread that decodes it until it is done, then to the pager's until that gives it back.
- *   3. Helpers touch nothing of the pager's but this and the source's hot set. They begin when decoding_begin is called, and
+ *   3. Helpers touch nothing of the pager's but this and the source's hot set. They begin when decoding_begin lets them, and
  *      are gone when decoding_end has returned. */
 #pragma once
 
@@ -18,12 +18,14 @@
 
 struct decoding;
 
-/* Of the source's hot set, with so many helpers at most; NULL when it has none, or (then it goes on without) cannot be decoded. */
+/* With so many helpers at most, which wait. The source needs not have its hot set yet. NULL when there is no memory for it. */
 struct decoding *decoding_new(const struct pager_source *source, size_t helpers_max);
-/* How many helpers are worth it. */
-size_t decoding_helpers(const struct pager_source *source);
-/* Helpers may begin: not before they are confined. */
-void decoding_begin(struct decoding *d);
+/* How many helpers there can be use for; and whether they are worth it for the hot set that the source has. */
+size_t decoding_helpers_max(void);
+bool decoding_is_helped(const struct pager_source *source);
+/* The source has its hot set, and, where it is to be helped with, helpers may begin: not before they are confined. False: it cannot be
+ * decoded. */
+bool decoding_begin(struct decoding *d, bool helped);
 /* The next piece, which stays valid until it is given back or all ends; NULL: there are no more, or what follows is damaged, or
  * every slot is the caller's. `any`: one that is ready, though another before it is not: nobody waits for a helper that waits for
  * a processor. */

@@ -50,14 +50,14 @@ static int put(int ring, int place, int fd)
 
 int hold_add(const struct pager *p, int fd, struct error *err)
 {
-    if (p->options->hold_fd >= 0 && put(p->options->hold_fd, fd, fd) != 1)
+    if (p->options.hold_fd >= 0 && put(p->options.hold_fd, fd, fd) != 1)
         return error_system(err, "cannot hold the memory of a clone");
     return 0;
 }
 
 void hold_close(const struct pager *p, int *fd)
 {
-    if (*fd >= 0 && p->options->hold_fd >= 0)
-        (void)!put(p->options->hold_fd, *fd, -1); /* what stays there ends with the ring */
+    if (*fd >= 0 && p->options.hold_fd >= 0)
+        (void)!put(p->options.hold_fd, *fd, -1); /* what stays there ends with the ring */
     fd_close(fd);
 }

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -166,11 +167,30 @@ static int take_piece(struct pager *p, struct eager *e, struct pager_hot_piece *
     return 0;
 }
 
+void hot_decode_ahead(struct pager *p, int until_fd)
+{
+    struct hot *hot = &p->hot;
+    struct pollfd until = {.fd = until_fd, .events = POLLIN};
+    while (hot->decoding != NULL && hot->ahead_count < HOT_AHEAD_MAX && poll(&until, 1, 0) == 0) {
+        struct pager_hot_piece *piece = decoding_next(hot->decoding, false);
+        if (piece == NULL)
+            return;
+        hot->ahead[hot->ahead_count++] = piece;
+    }
+}
+
+static struct pager_hot_piece *next_piece(struct pager *p)
+{
+    struct hot *hot = &p->hot;
+    if (hot->ahead_next < hot->ahead_count)
+        return hot->ahead[hot->ahead_next++];
+    return decoding_next(hot->decoding, p->pages_fd < 0); /* eager pages have an order */
+}
+
 static int bring_pieces(struct pager *p, struct eager *e, struct error *err)
 {
     struct pager_hot_piece *piece;
-    while (
-        (piece = decoding_next(p->hot.decoding, p->pages_fd < 0)) != NULL) { /* eager pages have an order */
+    while ((piece = next_piece(p)) != NULL) {
         int mapped = p->template != NULL || p->pages_fd >= 0 ? 0 : pager_register(p, false, err);
         if (mapped < 0 || (mapped > 0 && install_kept(p, err) < 0) || take_piece(p, e, piece, err) < 0)
             return -1;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define LINGER_NS (10 * 1000000l)
+#define PAGER_NAME "thaw-pager"
 
 static void say_failure(int warden_fd, enum pager_word_kind kind, const struct error *why)
 {
@@ -47,11 +48,20 @@ static void linger(void)
 
 /* ---- the keeper ---- */
 
+#define TAKE_NAME SIGUSR1
+
+static void take_name(int signal)
+{
+    (void)signal;
+    prctl(PR_SET_NAME, "thaw-keeper");
+}
+
 static __attribute__((noreturn)) void keep(const struct pager_options *o, pid_t pager)
 {
     int status = 0;
     struct error err = {0};
-    prctl(PR_SET_NAME, "thaw-keeper");
+    if (o->orders == NULL)
+        take_name(TAKE_NAME);
     if (confine_calls(true, &err) < 0)
         say_failure(o->warden_fd, PAGER_DIED, &err);
     while (waitpid(pager, &status, 0) < 0 && errno == EINTR)
@@ -67,6 +77,12 @@ static __attribute__((noreturn)) void keep(const struct pager_options *o, pid_t 
 }
 
 /* ---- the pager ---- */
+
+/* Which hot set is not known yet: then as many as there may be use for. */
+static size_t helpers_of(const struct pager_options *o)
+{
+    return o->orders != NULL || decoding_is_helped(o->source) ? decoding_helpers_max() : 0;
+}
 
 /* What the template says; 0: nothing yet. */
 static int hear_template(struct pager *p, void *out, size_t size, int *fd, bool wait, struct error *err)
@@ -93,7 +109,7 @@ static int take_memory(struct pager *p, bool wait, struct error *err)
     if (p->memory_fd < 0)
         return error_set(err, ERROR_INTERNAL, "the template has not given its memory");
     layout_free(&p->layout);
-    layout_make(&p->layout, p->options->image, p->hello.bulk_address);
+    layout_make(&p->layout, p->options.image, p->hello.bulk_address);
     return 1;
 }
 
@@ -124,10 +140,7 @@ int pager_register(struct pager *p, bool wait, struct error *err)
 /* While the template makes its mappings, the hot set is read. */
 static int prepare(struct pager *p, struct error *err)
 {
-    p->figures.began_ns = clock_monotonic_ns();
-    if (p->hot.decoding != NULL)
-        decoding_begin(p->hot.decoding);
-    layout_make(&p->layout, p->options->image, 0);
+    layout_make(&p->layout, p->options.image, 0);
     p->figures.lazy_pages = p->layout.lazy_pages;
     p->touched = xcalloc(bits_words(p->layout.pages), sizeof *p->touched);
     if (chunk_check_all(p, err) < 0)
@@ -149,30 +162,75 @@ static int run(struct pager *p, struct error *err)
     if (fd_write_all(p->template_fd, &go, 1, err) < 0 ||
         fd_send_message(p->warden_fd, &ready, sizeof ready, NULL, 0, err) < 0)
         return -1;
+    if (p->options.orders != NULL)
+        tgkill(p->keeper, p->keeper, TAKE_NAME);
     hot_end(p);
     /* Without a hot set that could be used: anew. */
-    p->records = p->hot.total == 0 || p->options->record == PAGER_RECORD_MORE;
+    p->records = p->hot.total == 0 || p->options.record == PAGER_RECORD_MORE;
     return pager_serve(p, err);
 }
 
+static void begin_hot(struct pager *p)
+{
+    p->figures.began_ns = clock_monotonic_ns();
+    if (p->hot.decoding != NULL && !decoding_begin(p->hot.decoding, decoding_is_helped(p->source)))
+        decoding_free(steal_pointer(p->hot.decoding));
+}
+
+/* Until it knows of which snapshot. It ends with the keeper meanwhile, and exits when nobody needs it any more. */
+static int await_orders(struct pager *p, struct error *err)
+{
+    const struct pager_orders *orders = p->options.orders;
+    const struct pager_word waits = {.kind = PAGER_WAITS, .pid = getpid()};
+    if (fd_send_message(p->warden_fd, &waits, sizeof waits, NULL, 0, err) < 0)
+        _exit(0);
+    int result = orders->await_hot(orders->context, err);
+    if (result > 0) {
+        prctl(PR_SET_PDEATHSIG, 0);
+        prctl(PR_SET_NAME, PAGER_NAME);
+        begin_hot(p);
+        hot_decode_ahead(p, p->warden_fd);
+        result = orders->await_rest(orders->context, &p->options, err);
+    }
+    if (result == 0)
+        _exit(0);
+    return result;
+}
+
+static int begin(struct pager *p, struct error *err)
+{
+    const struct pager_options *o = &p->options;
+    if (confine_calls(false, err) < 0)
+        return -1;
+    if (o->orders == NULL)
+        begin_hot(p);
+    else if (await_orders(p, err) < 0)
+        return -1;
+    p->pages_fd = o->pages_fd;
+    p->chunk_states = xcalloc(o->source->chunk_count + 1, 1);
+    p->chunk_fetches = xcalloc(o->source->chunk_count + 1, 1);
+    return 0;
+}
+
 /* Exits with 0 when nothing is left that it serves. After a failure nobody is served, and nobody gets zeros instead. */
-static __attribute__((noreturn)) void page(const struct pager_options *o)
+static __attribute__((noreturn)) void page(const struct pager_options *o, pid_t keeper)
 {
     struct error err = {0};
     struct pager *p = xcalloc(1, sizeof *p);
-    *p = (struct pager){.options = o,
+    *p = (struct pager){.options = *o,
         .source = o->source,
         .warden_fd = o->warden_fd,
+        .keeper = keeper,
         .template_fd = o->template_fd,
-        .pages_fd = o->pages_fd,
         .memory_fd = -1,
-        .chunk_states = xcalloc(o->source->chunk_count + 1, 1),
-        .chunk_fetches = xcalloc(o->source->chunk_count + 1, 1)};
-    prctl(PR_SET_NAME, "thaw-pager");
+        .pages_fd = -1};
+    prctl(PR_SET_NAME, o->orders == NULL ? PAGER_NAME : PAGER_FEEDER_NAME);
+    if (o->orders != NULL && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper))
+        _exit(1);
     wakeups_favor();
-    if (o->record != PAGER_RECORD_ANEW)
-        p->hot.decoding = decoding_new(o->source, decoding_helpers(o->source));
-    if (confine_calls(false, &err) < 0 || run(p, &err) < 0) {
+    if (o->orders != NULL || (o->record != PAGER_RECORD_ANEW && o->source->hot_take != NULL))
+        p->hot.decoding = decoding_new(o->source, helpers_of(o));
+    if (begin(p, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);
         hot_end(p);
         linger();
@@ -182,17 +240,24 @@ static __attribute__((noreturn)) void page(const struct pager_options *o)
 
 void pager_run(const struct pager_options *o)
 {
-    const int own[] = {o->warden_fd, o->template_fd, o->pages_fd, o->hold_fd};
+    const int all[] = {o->warden_fd, o->template_fd, o->pages_fd, o->hold_fd};
+    int own[countof(all)];
+    size_t own_count = 0;
     struct error err = {0};
     struct clone_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
     signal(SIGPIPE, SIG_IGN);
+    signal(TAKE_NAME, take_name);
     prctl(PR_SET_PDEATHSIG, 0); /* what it serves dies with the warden, and it after that */
     if (o->source->confine != NULL)
         o->source->confine(o->source->context);
-    int result = confine_rights(o, own, countof(own) - (o->hold_fd < 0), &err);
+    for (size_t i = 0; i < countof(all); i++)
+        if (all[i] >= 0)
+            own[own_count++] = all[i];
+    int result = confine_rights(o, own, own_count, &err);
+    pid_t keeper = getpid();
     pid_t pager = result < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof args);
     if (pager == 0)
-        page(o);
+        page(o, keeper);
     if (pager > 0)
         keep(o, pager);
     if (result == 0)

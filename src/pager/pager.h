@@ -14,8 +14,9 @@
  *   follows its advice (huge pages)    <---  go on                    PAGER_COMPLETE ---> later clones have no trace of it
  *
  * The process that begins as a template's feeder (thaw/feeder.h) is the *keeper*; the pager is its child with the same
- * table of descriptors (CLONE_FILES). It has one thread, but while the hot set is brought in: then, where that is big and there are
- * more processors, helper threads decode it beside (decoding.h), and are gone before anybody is served. The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
+ * table of descriptors (CLONE_FILES). Both may be made, and confined, before it is known of which snapshot (struct pager_orders). It has
+ * one thread, but until the hot set is in: then, where that is big and there are more processors, helper threads decode it beside
+ * (decoding.h), and are gone before anybody is served. The kernel gives zeros for missing pages once the last descriptor of a userfaultfd
  * is closed. So none is, while there is a process whose memory it serves: the pager ends only when all of these are
  * gone; if it dies before, the keeper says PAGER_DIED, keeps the descriptors until all are gone, and ends then. Neither
  * dies with the warden: sandboxes and templates do. When both are killed at once, what they served holds the descriptors (hold.c).
@@ -106,7 +107,8 @@ struct pager_figures {
 
 /* What the pager says to the warden. SOCK_SEQPACKET, one struct each. */
 enum pager_word_kind {
-    PAGER_READY = 1, /* clones may be made */
+    PAGER_WAITS = 1, /* for its orders: pid */
+    PAGER_READY,     /* clones may be made */
     PAGER_SERVING,   /* the figures as PAGER_SERVED came */
     PAGER_HOT_SET, /* with a memfd: an array of struct pager_run, in the order in which they are wanted: what is eager, then
                         what was touched, both in ascending order */
@@ -119,6 +121,7 @@ enum pager_word_kind {
 };
 struct pager_word {
     uint32_t kind, error; /* enum pager_word_kind; enum error_kind */
+    int32_t pid;          /* of the pager */
     struct pager_figures figures;
     char text[400];
 };
@@ -132,8 +135,23 @@ enum pager_recording {
     PAGER_RECORD_ANEW,   /* although there is a hot set, and without it */
 };
 
+struct pager_options;
+
+#define PAGER_FEEDER_NAME "thaw-feeder" /* of both processes, while it waits */
+
+/* How a pager that is made ahead of need is told, in two steps, so that it decodes the hot set while the rest is still being read.
+ * Called in the pager, which is confined by then; each waits until there is something at warden_fd. 1; 0: nobody needs it any more; -1. */
+struct pager_orders {
+    void *context;
+    int (*await_hot)(
+        void *context, struct error *err); /* the source has its hot set, if there is one to be used */
+    /* The source has its chunks, and the options have image, record and pages_fd. */
+    int (*await_rest)(void *context, struct pager_options *options, struct error *err);
+};
+
 struct pager_options {
-    const struct image *image; /* of one process */
+    const struct pager_orders *orders; /* NULL: all is known */
+    const struct image *image;         /* of one process */
     const struct pager_source *source;
     enum pager_recording record;
     int warden_fd;   /* struct pager_word */

@@ -8,6 +8,8 @@
 #define PAGER_CACHED_CHUNKS 16
 #define PAGER_DESCRIPTORS_MAX (PAGER_SPACES_MAX + 64)
 
+#define HOT_AHEAD_MAX 64 /* pieces */
+
 #define CHUNK_FETCHING 0x80 /* in chunk_states, beside how often it was fetched since it was last read */
 
 struct cached_chunk {
@@ -17,7 +19,9 @@ struct cached_chunk {
 };
 
 struct hot {
-    struct decoding *decoding;     /* NULL: there is no hot set, or it is to be recorded */
+    struct decoding *decoding;                    /* NULL: there is no hot set, or it is to be recorded */
+    struct pager_hot_piece *ahead[HOT_AHEAD_MAX]; /* decoded before it was known of which memory */
+    size_t ahead_count, ahead_next;
     struct pager_hot_piece **kept; /* with lazy pages, and come before the template was mapped */
     size_t kept_count, kept_capacity;
     size_t run_count; /* of all pieces that have come */
@@ -32,10 +36,11 @@ struct waiting_fault {
 };
 
 struct pager {
-    const struct pager_options *options;
+    struct pager_options options;
     const struct pager_source *source;
     struct layout layout;
     struct pager_hello hello;
+    pid_t keeper;
     int warden_fd, template_fd, pages_fd, epoll_fd;
     struct space *spaces;   /* all that live; the template's, too */
     struct space *template; /* once it is mapped */
@@ -81,6 +86,8 @@ size_t chunk_of_page(const struct pager *p, uint64_t page);
 MUST_CHECK int chunk_check_all(const struct pager *p, struct error *err);
 
 /* hot.c */
+/* Decodes what there is of the hot set until there is something to read at `until_fd`. */
+void hot_decode_ahead(struct pager *p, int until_fd);
 /* Gives the template its eager pages, and brings in the hot set: while it is being mapped, and after. */
 MUST_CHECK int hot_bring(struct pager *p, struct error *err);
 void hot_end(struct pager *p); /* what that took: helpers and memory */
@@ -101,5 +108,5 @@ void confine_raise_files(void); /* the limit of open files, as far as may be */
 /* Closes all other descriptors, and becomes nobody. */
 MUST_CHECK int confine_rights(
     const struct pager_options *options, const int *own, size_t own_count, struct error *err);
-/* Only the system calls that it needs, in all threads; none can be made after that. */
+/* Only the system calls that it needs, in all threads (of prctl: names and PR_SET_PDEATHSIG); none can be made after that. */
 MUST_CHECK int confine_calls(bool keeper, struct error *err);

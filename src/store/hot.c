@@ -6,6 +6,7 @@
 #include "store/remote.h"
 #include "store/scratch.h"
 #include "store/sealed_file.h"
+#include "store/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -218,6 +219,7 @@ int store_hot_write(struct store *s, struct store_reader *r, const struct store_
 struct store_hot {
     struct store_reader *reader;
     struct sealed_reader file;
+    uint64_t stream_bytes; /* UINT64_MAX: not known */
     uint32_t pieces_left;
     uint64_t bytes_left;
     struct store_hot_worker *own; /* of store_hot_next; made when that is first called */
@@ -247,7 +249,7 @@ static int read_header(struct store_hot *h, struct error *err)
     if (version != HOT_VERSION)
         return error_set(err, ERROR_UNSUPPORTED, "it is of format version %u, and this program knows only %d",
             version, HOT_VERSION);
-    if (zero != 0 || !cursor_done(&c) || h->bytes_left > h->reader->recipe.stream_bytes)
+    if (zero != 0 || !cursor_done(&c) || h->bytes_left > h->stream_bytes)
         return error_set(err, ERROR_CORRUPT, "its header is not what was written");
     return 0;
 }
@@ -258,16 +260,36 @@ static int name_hot(const struct store_hot *h, struct error *err)
     return error_prefix(err, "snapshot %s: hot", h->reader->id);
 }
 
-struct store_hot *store_hot_open(struct store_reader *r, struct error *err)
+int store_hot_open_file(const struct store_reader *r, struct error *err)
+{
+    uint64_t size;
+    int fd = -1;
+    return stored_open(r->dir_fd, "hot", &fd, &size, err) < 0 ? -1 : fd;
+}
+
+/* Of a file that is open, or in the snapshot's folder. */
+static struct store_hot *open_hot(struct store_reader *r, int fd, uint64_t stream_bytes, struct error *err)
 {
     struct store_hot *h = xcalloc(1, sizeof *h);
-    *h = (struct store_hot){.reader = r, .file.fd = -1};
-    if (sealed_reader_open(&h->file, r->dir_fd, "hot", r->data_key, r->raw_id, SEAL_HOT, err) == 0 &&
-        read_header(h, err) == 0)
+    *h = (struct store_hot){.reader = r, .file.fd = -1, .stream_bytes = stream_bytes};
+    int result = fd < 0
+                     ? sealed_reader_open(&h->file, r->dir_fd, "hot", r->data_key, r->raw_id, SEAL_HOT, err)
+                     : sealed_reader_open_fd(&h->file, fd, r->data_key, r->raw_id, SEAL_HOT, err);
+    if (result == 0 && read_header(h, err) == 0)
         return h;
     name_hot(h, err);
     store_hot_close(h);
     return NULL;
+}
+
+struct store_hot *store_hot_open(struct store_reader *r, struct error *err)
+{
+    return open_hot(r, -1, r->recipe.stream_bytes, err);
+}
+
+struct store_hot *store_hot_open_told(struct store_reader *r, int fd, struct error *err)
+{
+    return open_hot(r, fd, r->recipe.count > 0 ? r->recipe.stream_bytes : UINT64_MAX, err);
 }
 
 static int decode_runs(struct cursor *c, const struct store_hot_piece *piece, struct store_hot_run *runs,
@@ -369,8 +391,7 @@ int store_hot_decode(
     struct store_hot_worker *w, void *pages, struct store_hot_piece *piece, struct error *err)
 {
     const struct store_hot *h = w->hot;
-    if (hot_decode_piece(&w->decoder, w->plain, w->len, h->reader->recipe.stream_bytes, pages, piece, err) <
-        0)
+    if (hot_decode_piece(&w->decoder, w->plain, w->len, h->stream_bytes, pages, piece, err) < 0)
         return name_hot(h, err);
     return 0;
 }

@@ -27,8 +27,7 @@ struct store {
     int origin_control_fd;           /* not ours; -1: there is no origin */
     uint8_t origin_id[ORIGIN_MARK_ID_BYTES];
     struct store_origin_times origin_times;
-    struct chunk_tools *spare_tools; /* for the next of store_reader_told; or NULL */
-    struct origin *origin;           /* of the process origin_pid */
+    struct origin *origin; /* of the process origin_pid */
     pid_t origin_pid;
 };
 

@@ -74,7 +74,7 @@ static int name_file(const struct store_reader *r, const char *name, struct erro
     return error_prefix(err, "snapshot %s: %s", r->id, name);
 }
 
-static int reader_open(struct store_reader *r, struct buffer *manifest, struct error *err)
+static int open_key(struct store_reader *r, struct error *err)
 {
     const struct store *s = r->store;
     r->dir_fd = openat(s->snapshots_fd, r->id, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -87,16 +87,7 @@ static int reader_open(struct store_reader *r, struct buffer *manifest, struct e
         return error_system(err, "cannot open snapshot %s", r->id);
     if (keyring_read_file(s->keyring, r->dir_fd, "key", KEYRING_SNAPSHOT, r->id, r->data_key, err) < 0)
         return name_file(r, "key", err);
-    if (load_manifest(r, -1, manifest, err) < 0)
-        return name_file(r, "manifest", err);
     return 0;
-}
-
-int store_prepare_reader(struct store *s, struct error *err)
-{
-    if (s->spare_tools == NULL)
-        s->spare_tools = chunk_tools_new(false, err);
-    return s->spare_tools == NULL ? -1 : 0;
 }
 
 int store_reader_prepare(struct store_reader *r, struct error *err)
@@ -106,19 +97,42 @@ int store_reader_prepare(struct store_reader *r, struct error *err)
     return r->tools == NULL ? -1 : 0;
 }
 
-struct store_reader *store_reader_open(
-    struct store *store, const char *id, struct buffer *manifest, struct error *err)
+/* Somebody may have deleted it under our hands. */
+static int name_loss(const struct store_reader *r, struct error *err)
+{
+    if (faccessat(r->store->snapshots_fd, r->id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", r->id);
+    return -1;
+}
+
+struct store_reader *store_reader_begin(struct store *store, const char *id, struct error *err)
 {
     struct store_reader *r = xcalloc(1, sizeof *r);
     *r = (struct store_reader){.store = store, .dir_fd = -1, .store_fd = -1};
     if (store_parse_id(id, r->raw_id, err) == 0) {
         memcpy(r->id, id, sizeof r->id);
-        if (reader_open(r, manifest, err) == 0)
+        if (open_key(r, err) == 0)
             return r;
-        /* Somebody may have deleted it under our hands. */
-        if (faccessat(store->snapshots_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
-            error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", id);
+        name_loss(r, err);
     }
+    store_reader_close(r);
+    return NULL;
+}
+
+int store_reader_load(struct store_reader *r, struct buffer *manifest, struct error *err)
+{
+    if (load_manifest(r, -1, manifest, err) == 0)
+        return 0;
+    name_file(r, "manifest", err);
+    return name_loss(r, err);
+}
+
+struct store_reader *store_reader_open(
+    struct store *store, const char *id, struct buffer *manifest, struct error *err)
+{
+    struct store_reader *r = store_reader_begin(store, id, err);
+    if (r == NULL || store_reader_load(r, manifest, err) == 0)
+        return r;
     store_reader_close(r);
     return NULL;
 }
@@ -156,26 +170,46 @@ void store_reader_tell(const struct store_reader *r, struct buffer *out)
     buffer_append(out, r->id, sizeof r->id);
     buffer_append(out, r->raw_id, sizeof r->raw_id);
     buffer_append(out, r->data_key, sizeof r->data_key);
+}
+
+void store_reader_tell_chunks(const struct store_reader *r, struct buffer *out)
+{
     recipe_encode(out, &r->recipe);
 }
 
-struct store_reader *store_reader_told(
-    struct store *store, struct cursor *from, const int fds[STORE_READER_FDS], struct error *err)
+struct store_reader *store_reader_new_untold(struct store *store, struct error *err)
 {
     struct store_reader *r = xcalloc(1, sizeof *r);
-    *r = (struct store_reader){.store = store, .store_fd = fds[0], .dir_fd = fds[1]};
+    *r = (struct store_reader){.store = store, .dir_fd = -1};
+    r->store_fd = fcntl(store->store_fd, F_DUPFD_CLOEXEC, 3);
+    if (r->store_fd >= 0 && store_reader_prepare(r, err) == 0)
+        return r;
+    if (r->store_fd < 0)
+        error_system(err, "cannot open the store once more");
+    store_reader_close(r);
+    return NULL;
+}
+
+static int not_whole(struct error *err)
+{
+    return error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
+}
+
+int store_reader_told(struct store_reader *r, struct cursor *from, struct error *err)
+{
     struct bytes id = cursor_bytes(from, sizeof r->id), raw_id = cursor_bytes(from, sizeof r->raw_id);
     struct bytes data_key = cursor_bytes(from, sizeof r->data_key);
-    if (cursor_ok(from) && recipe_decode(&r->recipe, from, err) == 0) {
-        memcpy(r->id, id.data, id.len);
-        memcpy(r->raw_id, raw_id.data, raw_id.len);
-        memcpy(r->data_key, data_key.data, data_key.len);
-        r->tools = steal_pointer(store->spare_tools);
-        return r;
-    }
-    store_reader_close(r);
-    error_set(err, ERROR_INTERNAL, "what is told of a snapshot is not whole");
-    return NULL;
+    if (!cursor_ok(from))
+        return not_whole(err);
+    memcpy(r->id, id.data, id.len);
+    memcpy(r->raw_id, raw_id.data, raw_id.len);
+    memcpy(r->data_key, data_key.data, data_key.len);
+    return 0;
+}
+
+int store_reader_told_chunks(struct store_reader *r, struct cursor *from, struct error *err)
+{
+    return recipe_decode(&r->recipe, from, err) < 0 ? not_whole(err) : 0;
 }
 
 void store_reader_close(struct store_reader *r)
@@ -194,7 +228,7 @@ size_t store_reader_fds(const struct store_reader *r, int fds[STORE_READER_FDS])
 {
     fds[0] = r->store_fd;
     fds[1] = r->dir_fd;
-    return STORE_READER_FDS;
+    return r->dir_fd >= 0 ? 2 : 1;
 }
 
 const char *store_reader_id(const struct store_reader *r)

@@ -116,7 +116,6 @@ void store_close(struct store *s)
     store_forget_master(s);
     if (s->origin_pid == getpid())
         origin_free(s->origin);
-    chunk_tools_free(s->spare_tools);
     master_source_free(&s->key_source);
     fd_close(&s->data_fd);
     fd_close(&s->tmp_fd);

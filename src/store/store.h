@@ -102,6 +102,9 @@ void store_writer_abort(struct store_writer *writer); /* NULL is fine; removes w
  * independently, and without the store's master key. */
 MUST_CHECK struct store_reader *store_reader_open(
     struct store *store, const char *id, struct buffer *manifest, struct error *err);
+/* The same in two steps. In between it has its key, which is enough for its hot set (store_hot_open_file) and store_reader_tell. */
+MUST_CHECK struct store_reader *store_reader_begin(struct store *store, const char *id, struct error *err);
+MUST_CHECK int store_reader_load(struct store_reader *reader, struct buffer *manifest, struct error *err);
 /* The same; what is not here, or is damaged, is brought from the origin first. For workers, too. */
 MUST_CHECK struct store_reader *store_reader_open_or_bring(
     struct store *store, const char *id, struct buffer *manifest, struct error *err);
@@ -123,11 +126,14 @@ const char *store_reader_chunk_name(struct store_reader *reader, size_t chunk);
 /* Makes what reading chunks takes, some hundred KB, which opening does not need. It is made at the first read, unless this was
  * called before; after it reading needs no memory. */
 MUST_CHECK int store_reader_prepare(struct store_reader *reader, struct error *err);
-/* The same ahead of need: the first of store_reader_told has it then. */
-MUST_CHECK int store_prepare_reader(struct store *store, struct error *err);
-/* Tell another process of ours, which has a store but not its master key, of an open reader: with its key, so whoever has this can read
- * the snapshot. There a reader is made of it, and of the same descriptors, which it takes over. */
+/* Another process of ours, which has a store but not its master key, is told of a reader: first of the snapshot, with its key, so
+ * whoever has this can read it; then of its chunks. There a reader without a snapshot was made ahead of need, with a descriptor of
+ * its own and what store_reader_prepare makes. What fails leaves one that is good for nothing. ERROR_INTERNAL. */
 void store_reader_tell(const struct store_reader *reader, struct buffer *out);
+void store_reader_tell_chunks(const struct store_reader *reader, struct buffer *out);
+MUST_CHECK struct store_reader *store_reader_new_untold(struct store *store, struct error *err);
+MUST_CHECK int store_reader_told(struct store_reader *reader, struct cursor *from, struct error *err);
+MUST_CHECK int store_reader_told_chunks(struct store_reader *reader, struct cursor *from, struct error *err);
 /* Read a chunk from the local folder, verified; `out` takes its place's bytes. ERROR_NOT_FOUND: it is not here.
  * ERROR_CORRUPT: it is not what was written. Needs openat, fstat, read and close (and memory: see store_reader_prepare). */
 MUST_CHECK int store_reader_read_chunk(
@@ -135,8 +141,6 @@ MUST_CHECK int store_reader_read_chunk(
 /* The descriptors that it needs, which stay its own; returns how many. For a process that closes all others. */
 #define STORE_READER_FDS 2
 size_t store_reader_fds(const struct store_reader *reader, int fds[STORE_READER_FDS]);
-MUST_CHECK struct store_reader *store_reader_told(
-    struct store *store, struct cursor *from, const int fds[STORE_READER_FDS], struct error *err);
 /* Bring a chunk from the origin, into `out` and the local folder. For workers. ERROR_CORRUPT: what the origin has is damaged. */
 MUST_CHECK int store_reader_bring_chunk(
     struct store_reader *reader, size_t chunk, bool damaged, void *out, struct error *err);
@@ -161,6 +165,11 @@ MUST_CHECK int store_hot_write(struct store *store, struct store_reader *reader,
     struct error *err);
 /* ERROR_NOT_FOUND: there is none. The reader must outlive it. */
 MUST_CHECK struct store_hot *store_hot_open(struct store_reader *reader, struct error *err);
+/* The same in two processes: its file, of a reader that has its key, -1 (with the error) when there is none; and, of a reader that was told,
+ * the hot set in that file. That may be before it was told of the chunks: then it is for the caller to see that what pieces say
+ * is in the stream. */
+MUST_CHECK int store_hot_open_file(const struct store_reader *reader, struct error *err);
+MUST_CHECK struct store_hot *store_hot_open_told(struct store_reader *reader, int fd, struct error *err);
 /* A piece: verified; valid until the next call. pages holds the runs' bytes one after the other. */
 struct store_hot_piece {
     const struct store_hot_run *runs;

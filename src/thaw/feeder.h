@@ -1,5 +1,10 @@
-/* Feeders: processes that become a template's keeper and pager (pager/pager.h). One that is made ahead waits to be told of which
- * snapshot, and holds nothing of any: what it must not have it wipes before it waits. It dies with the caller until then. */
+/* Feeders: processes that become a template's keeper and pager (pager/pager.h). They are made ahead of need, both of them, confined
+ * and with all that does not depend on the snapshot; they wait to be told of which, and hold nothing of any: what they must not have
+ * is wiped before they are confined. They die with the caller until they are told.
+ *
+ *   feeder_open: whose hot set      --->  decodes it, piece by piece
+ *   template_start: the rest        --->  is the template's pager
+ */
 #pragma once
 
 #include "base/bytes.h"
@@ -9,24 +14,28 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define FEEDER_FDS_MAX 4 /* of a source */
+#define FEEDER_ABOUT_BYTES_MAX 1024 /* of what feeder_open says */
 
 struct feeder;
 
+/* Called in the feeder's processes. */
 struct feeder_options {
-    /* Called in the feeder's process. `prepare`, before it waits: wipes what it must not hold, makes what every snapshot takes. */
     void *context;
-    void (*prepare)(void *context);
-    /* Makes image and source of what the caller of template_start says of a snapshot; the descriptors are ours from then on. */
-    int (*open)(void *context, struct bytes about, const int *fds, size_t fd_count, struct image *image,
-        const struct pager_source **source, struct error *err);
-    const int *fds; /* that it keeps while it waits; all others are closed */
-    size_t fd_count;
+    /* Before it is confined: wipes what it must not hold, makes what every snapshot takes. What it returns is for the other two, and lives as
+     * long as the process, with its source. NULL: it fails. */
+    void *(*prepare)(void *context, const struct pager_source **source, struct error *err);
+    /* In the pager. What feeder_open said: the source has its hot set then, or none; `hot_fd`, or -1, is ours from then on. */
+    int (*open)(void *prepared, struct bytes about, int hot_fd, struct error *err);
+    /* What the caller of template_start says of the snapshot: the source has its chunks, and image is made of it. */
+    int (*complete)(void *prepared, struct bytes about, struct image *image, struct error *err);
 };
 
-/* Forks one, a child of the caller; the options are read in it only. */
+/* Forks one, a child of the caller; the options are read in it only, and `context` is used there. */
 MUST_CHECK struct feeder *feeder_start(const struct feeder_options *options, struct error *err);
+/* Tells it of which snapshot, so that it begins with the hot set; `hot_fd` stays the caller's, and is -1 where none is to be used.
+ * Once, and to be followed by template_start or feeder_free. */
+MUST_CHECK int feeder_open(const struct feeder *f, struct bytes about, int hot_fd, struct error *err);
 pid_t feeder_pid(const struct feeder *f);
-bool feeder_lives(const struct feeder *f);
-/* Ends its process with SIGKILL; the caller reaps it. NULL is fine. */
+bool feeder_lives(struct feeder *f);
+/* Ends its processes; the caller reaps feeder_pid. NULL is fine. */
 void feeder_free(struct feeder **f);

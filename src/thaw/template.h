@@ -26,13 +26,12 @@ struct template_options {
      * all pages are loaded first, from stream_pages, which is to be given all the same: where pager_can_serve says no (trees of
      * processes, kernels without userfaultfd) it is used. */
     const struct pager_source *pages;
-    /* A feeder that was made ahead: where there is to be a pager it is taken, and becomes that. It makes of `about` what `image` and `pages`
-     * are here. NULL, or of NULL: a pager is forked. */
+    /* A feeder that was made ahead, and opened: where there is to be a pager it is taken, and becomes that. It makes of `about` what `image`
+     * and `pages` are here. NULL, or of NULL: a pager is forked. */
     struct feeder **feeder;
     struct bytes about;
-    const int *about_fds;
-    size_t about_fd_count;               /* at most FEEDER_FDS_MAX */
-    enum pager_recording record_hot_set; /* as a TEMPLATE_HOT_SET_DRIFTED or ..._LACKING asked for */
+    /* As a TEMPLATE_HOT_SET_DRIFTED or ..._LACKING asked for. A feeder that is to record anew was opened without a hot set. */
+    enum pager_recording record_hot_set;
     int init_pidfd; /* pid 1 of a sandbox of the template's own, whose mount namespace shows the files as the
                        clones will see them; no function runs in it. It may end once the template is ready */
     int code_tree_fd; /* a detached mount of the code, attached at code_path in that sandbox */

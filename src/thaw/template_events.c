@@ -101,6 +101,8 @@ static struct template_event event_of_word(struct template *t, const struct page
     else
         fd_close(&fd);
     switch (word->kind) {
+    case PAGER_WAITS: /* it was told before it had said so */
+        return event;
     case PAGER_READY:
         t->ready = true;
         event.kind = TEMPLATE_READY;

@@ -13,8 +13,9 @@ struct feeder {
     int socket; /* the pager's, once it is one */
     int paging; /* the template's end of what is between it and its pager, with a first message in it */
     pid_t pid;
+    pid_t pager; /* 0: it has not said yet that it waits */
 };
-/* Which snapshot: what the options say about it. The descriptors stay the caller's. */
+/* After feeder_open: the rest. The descriptor stays the caller's. */
 MUST_CHECK int feeder_tell(
     const struct feeder *f, const struct template_options *o, int pages_fd, struct error *err);
 

@@ -184,6 +184,46 @@ def test_nothing_is_held_when_all_pages_are_in(paged):
     assert function.call(dict(value=2, mb=24), version) == [2, born] and not holding(daemon)
 
 
+def waiting_feeders(daemon):
+    """Keepers and pagers that wait for a snapshot: (keeper, pager) each."""
+    feeders = named(daemon, "thaw-feeder")
+    parent = {pid: int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in feeders}
+    return [(parent[pid], pid) for pid in feeders if parent[pid] in feeders]
+
+
+@pytest.mark.parametrize("victims", [[0], [1], [0, 1]], ids=["keepers", "pagers", "both"])
+def test_killed_while_they_wait(paged, victims):
+    """What waits to serve a template is gone when there is one: others take its place, and nothing of it is left."""
+    daemon, function, version = paged
+    born = function.call(dict(value=1), version)[1]
+    function.evict(version, templates=True)
+    harness.wait_until(lambda: len(waiting_feeders(daemon)) == 2, "two feeders")
+    feeders = waiting_feeders(daemon)
+    kill(*[feeder[i] for feeder in feeders for i in victims])
+    harness.wait_until(lambda: not {pid for feeder in feeders for pid in feeder} & set(named(daemon, "thaw-feeder")), "them to end")
+    assert function.call(dict(value=2, mb=24), version) == [2, born]
+    harness.wait_until(lambda: len(waiting_feeders(daemon)) == 2, "two others")
+    function.evict(version, templates=True)
+    assert function.call(dict(value=3, mb=24), version) == [3, born]
+
+
+def lives(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_feeders_end_with_the_warden(paged):
+    daemon, _, _ = paged
+    harness.wait_until(lambda: len(waiting_feeders(daemon)) == 2, "two feeders")
+    feeders = named(daemon, "thaw-feeder")
+    kill(daemon.process.pid)
+    daemon.process.wait(harness.PATIENCE_S)
+    daemon.process = None
+    harness.wait_until(lambda: not any(lives(pid) for pid in feeders), "them to end, too")
+
+
 def test_killed_while_it_is_built(paged):
     """The pager is killed as early as it can be seen."""
     daemon, function, version = paged

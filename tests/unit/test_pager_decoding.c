@@ -91,7 +91,7 @@ static size_t take_all(struct set *s, size_t helpers, size_t late)
     struct pager_hot_piece **kept = xcalloc(s->count + 1, sizeof(struct pager_hot_piece *));
     size_t count = 0;
     assert_non_null(d);
-    decoding_begin(d);
+    assert_true(decoding_begin(d, true));
     while ((piece = decoding_next(d, false)) != NULL) {
         check_piece(piece, count);
         kept[count++] = piece;
@@ -167,7 +167,7 @@ static void helpers_work_ahead(void **state)
     assert_non_null(d);
     usleep(1000);
     assert_int_equal(s.by_helpers, 0); /* not before they may */
-    decoding_begin(d);
+    assert_true(decoding_begin(d, true));
     while (s.by_helpers <= 20) /* and the end */
         usleep(100);
     for (size_t i = 0; i < 20; i++)
@@ -188,7 +188,7 @@ static void any_order_gives_each_once(void **state)
         bool seen[300] = {false};
         size_t count = 0;
         assert_non_null(d);
-        decoding_begin(d);
+        assert_true(decoding_begin(d, true));
         for (; (piece = decoding_next(d, count >= 100)) != NULL; count++) {
             size_t i = piece->runs[0].offset / PIECE_BYTES;
             assert_true(i < 300 && !seen[i] && (count > 100 || i == count));
@@ -221,7 +221,7 @@ static void given_up_at_any_time(void **state)
             struct decoding *d = decoding_new(&source, helpers);
             assert_non_null(d);
             if (taken > 0)
-                decoding_begin(d);
+                assert_true(decoding_begin(d, true));
             for (size_t i = 1; i < taken; i++)
                 check_piece(decoding_next(d, false), i - 1);
             decoding_free(d);
@@ -235,7 +235,10 @@ static void without_a_hot_set_there_is_nothing(void **state)
     struct pager_source source = source_of(&s);
     (void)state;
     source.hot_take = NULL;
-    assert_null(decoding_new(&source, 1));
+    struct decoding *d = decoding_new(&source, 1); /* it may get one later */
+    assert_non_null(d);
+    assert_false(decoding_begin(d, true));
+    decoding_free(d);
     source = source_of(&s);
     source.hot_piece_bytes = 0;
     assert_null(decoding_new(&source, 1));
@@ -246,9 +249,21 @@ static void small_sets_are_not_helped_with(void **state)
     struct set s = set_of(1);
     struct pager_source source = source_of(&s);
     (void)state;
-    assert_int_equal(decoding_helpers(&source), 0);
+    assert_false(decoding_is_helped(&source));
     source.hot_bytes = DECODING_HELPED_BYTES;
-    assert_true(decoding_helpers(&source) < DECODING_THREADS_MAX);
+    assert_true(decoding_is_helped(&source));
+    assert_true(decoding_helpers_max() < DECODING_THREADS_MAX);
+    s = set_of(50);
+    source = source_of(&s);
+    struct decoding *d = decoding_new(&source, 2);
+    assert_true(decoding_begin(d, false));
+    for (size_t i = 0; i < 50; i++) {
+        struct pager_hot_piece *piece = decoding_next(d, true);
+        check_piece(piece, i);
+        decoding_give_back(d, piece);
+    }
+    assert_int_equal(s.by_helpers, 0);
+    decoding_free(d);
 }
 
 int main(void)
