@@ -42,6 +42,7 @@ static void courier_ended(void *context, uint32_t events)
     loop_unwatch(&k->watch);
     fd_close(&k->pidfd);
     k->pid = 0;
+    store_discard_fetched(w->options->store);
     log_warning("the courier ended (%s %d): starting it again", WIFSIGNALED(status) ? "signal" : "status",
         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
     if (clock_monotonic_ns() - k->started_ns > GOOD_LIFE_NS)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FOLDER_DEPTH_MAX 8
+#define REMOVE_TRIES 4
 #define CHUNK_MODE 0444
 #define CHUNK_FOLDER_LEN (sizeof FOLDER_CHUNKS_PREFIX - 1 + 2) /* of "chunks/ab" */
 
@@ -74,8 +75,12 @@ static void remove_folder(int parent_fd, const char *name, unsigned depth)
     CLEANUP_FD int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return;
-    (void)!folder_list(fd, remove_entry, &depth, NULL);
-    unlinkat(parent_fd, name, AT_REMOVEDIR);
+    /* Who still has it open (a child that stores a hot set) may put one more file into it meanwhile. */
+    for (int i = 0; i < REMOVE_TRIES; i++) {
+        (void)!folder_list(fd, remove_entry, &depth, NULL);
+        if (unlinkat(parent_fd, name, AT_REMOVEDIR) == 0 || (errno != ENOTEMPTY && errno != EEXIST))
+            return;
+    }
 }
 
 void folder_empty(int folder_fd)

@@ -9,8 +9,9 @@
 #include "store/store.h"
 
 #define STORE_FOLDER "store"
-#define STORE_TMP_SUFFIX ".tmp"   /* being written */
-#define STORE_GONE_SUFFIX ".gone" /* being deleted */
+#define STORE_TMP_SUFFIX ".tmp"     /* being written */
+#define STORE_GONE_SUFFIX ".gone"   /* being deleted */
+#define STORE_FETCH_PREFIX "fetch-" /* of the courier's files in tmp/ (origin/courier_files.c) */
 #define STORE_NAME_BYTES (STORE_ID_HEX + sizeof STORE_GONE_SUFFIX)
 #define STORE_CHUNK_CODEC CODEC_ZSTD
 #define STORE_HOT_CODEC CODEC_LZ4

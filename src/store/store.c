@@ -181,6 +181,19 @@ void store_discard_unfinished(struct store *s, const char *id)
     folder_remove(s->snapshots_fd, name);
 }
 
+static bool discard_fetched(void *context, int tmp_fd, const char *name)
+{
+    (void)context;
+    if (strncmp(name, STORE_FETCH_PREFIX, sizeof STORE_FETCH_PREFIX - 1) == 0)
+        unlinkat(tmp_fd, name, 0);
+    return true;
+}
+
+void store_discard_fetched(struct store *s)
+{
+    (void)!folder_list(s->tmp_fd, discard_fetched, NULL, NULL);
+}
+
 static uint64_t stored_bytes(int snapshots_fd, const char *id)
 {
     static const char *const files[] = {"key", "manifest", "hot"};

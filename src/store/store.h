@@ -206,6 +206,8 @@ MUST_CHECK int store_finish_removals(struct store *store, struct error *err);
 typedef bool store_is_kept(void *context, const char *id);
 MUST_CHECK int store_settle_publishes(
     struct store *store, store_is_kept *is_kept, void *context, struct error *err);
+/* Remove what a courier left in DATA/store/tmp when it died. */
+void store_discard_fetched(struct store *store);
 /* Remove what the writer of `id` left when its process died (a later store_open would do it, too). */
 void store_discard_unfinished(struct store *store, const char *id);
 

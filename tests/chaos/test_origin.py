@@ -439,8 +439,21 @@ def test_a_courier_that_is_killed_in_the_middle(on_origin, make_function, s3_pro
     version = function.publish()
     assert len(killed) == 2 and courier_of(daemon) not in killed
     said = function.call(version=version)
+
+    def kill_a_third(request):
+        """Chunks are on their way, into files that have no place yet."""
+        courier = courier_of(daemon)
+        if request.method == "GET" and "/chunks/" in request.path and courier and courier not in killed and len(killed) < 3:
+            harness.wait_until(lambda: list(tmp.glob("fetch-*")), "a file to be begun")
+            killed.append(courier)
+            os.kill(courier, signal.SIGKILL)
+            return ("reset",)
+
+    tmp = daemon.data / "store" / "tmp"
+    s3_proxy.fault = kill_a_third
     forget(function, version)
-    assert function.call(version=version) == said
+    assert function.call(version=version) == said and len(killed) == 3
+    harness.wait_until(lambda: not list(tmp.glob(f"fetch-{killed[2]}-*")), "what the courier has left to go")
 
 
 @pytest.mark.parametrize("point", ["origin.publish_chunks", "origin.publish_key", "origin.publish_stored"])

@@ -340,7 +340,8 @@ static _Noreturn void publish_on_and_on(struct store *store)
     _exit(0);
 }
 
-static long readdir_fails_after = -1; /* so many entries; -1: it does not */
+static long readdir_fails_after = -1;    /* so many entries; -1: it does not */
+static const struct store_fixture *late; /* whose snapshot A, which is being deleted, gets a file late */
 
 /* In the place of the C library's, for all that is linked into this program. */
 struct dirent *readdir(DIR *folder)
@@ -350,7 +351,11 @@ struct dirent *readdir(DIR *folder)
         *(void **)&real = dlsym(RTLD_NEXT, "readdir64");
     if (readdir_fails_after != 0) {
         readdir_fails_after -= readdir_fails_after > 0;
-        return real(folder);
+        struct dirent *entry = real(folder);
+        if (entry == NULL && late != NULL &&
+            mknodat(late->dir, "store/snapshots/" A ".gone/hot", S_IFREG | 0600, 0) == 0)
+            late = NULL;
+        return entry;
     }
     readdir_fails_after = -1;
     errno = EIO;
@@ -375,6 +380,16 @@ static void nothing_goes_when_a_folder_cannot_be_read(void **state)
     }
     assert_true(failures > 4);
     assert_int_equal(verify(f->store, false).damaged, 0);
+}
+
+static void a_hot_set_comes_while_its_snapshot_is_deleted(void **state)
+{
+    struct store_fixture *f = *state;
+    write_snapshot(f->store, A, "xyz");
+    late = f;
+    delete_snapshot(f->store, A);
+    assert_null(late);
+    assert_int_equal(faccessat(f->dir, "store/snapshots/" A ".gone", F_OK, 0), -1);
 }
 
 static void collections_beside_publishes(void **state)
@@ -419,6 +434,8 @@ int main(void)
             a_chunk_is_replaced_before_it_is_discarded, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             nothing_goes_when_a_folder_cannot_be_read, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_hot_set_comes_while_its_snapshot_is_deleted, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             collections_beside_publishes, store_fixture_set_up, store_fixture_tear_down),
     };
