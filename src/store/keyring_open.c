@@ -85,7 +85,8 @@ static int check_domains(
     }
     bool foreign = false;
     char name[KEYRING_DOMAIN_NAME_MAX + 1] = "";
-    for (struct dirent *entry; !foreign && (entry = readdir(folder)) != NULL;) {
+    struct dirent *entry = NULL;
+    while (!foreign && (errno = 0, entry = readdir(folder)) != NULL) {
         uint8_t wrapped[KEYRING_FILE_BYTES + 1];
         size_t len = 0;
         if (strncmp(entry->d_name, KEYRING_NEW_PREFIX, strlen(KEYRING_NEW_PREFIX)) == 0)
@@ -96,8 +97,12 @@ static int check_domains(
         foreign = keyring_is_foreign(ring, wrapped, len);
         memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
     }
+    int failed = foreign ? 0 : errno;
     closedir(folder);
     char text[256];
+    errno = failed;
+    if (failed != 0)
+        return error_system(err, "cannot read all of %s", KEYRING_DOMAINS);
     return foreign ? error_set(err, ERROR_INVALID,
                          "the store's keys were wrapped by another master key than the one from %s (%s/%s "
                          "tells): give "

@@ -148,8 +148,11 @@ static int sweep_folder(struct sweep *s, const char *name,
         return errno == ENOENT ? 0 : error_system(err, "cannot read %s", name);
     }
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(folder)) != NULL;)
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL)
         result = each(s, fd, entry->d_name, err);
+    if (result == 0 && errno != 0) /* what is not listed would lose the key that it is wrapped with */
+        result = error_system(err, "cannot read all of %s", name);
     closedir(folder);
     return result;
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "store/rotate.h"
 #include "store/upkeep.h"
 #include "store_folder.h"
 
@@ -382,6 +383,48 @@ static void nothing_goes_when_a_folder_cannot_be_read(void **state)
     assert_int_equal(verify(f->store, false).damaged, 0);
 }
 
+/* Whatever cannot be listed still needs the older key. */
+static void a_rotation_is_not_over_when_a_folder_cannot_be_read(void **state)
+{
+    struct store_fixture *f = *state;
+    struct error err = {0};
+    size_t failures = 0;
+    write_snapshot(f->store, A, "xyz");
+    write_snapshot(f->store, B, "uvw");
+    assert_int_equal(store_rotate_prepare(f->store, &err), 0);
+    assert_int_equal(store_rotate_begin(f->store, &err), 0);
+    for (long after = 0;; after++) {
+        readdir_fails_after = after;
+        int result = store_rotate_sweep(f->store, NULL, NULL, &err);
+        bool failed = readdir_fails_after < 0;
+        readdir_fails_after = -1;
+        assert_int_equal(result, failed ? -1 : 0);
+        failures += failed;
+        if (!failed)
+            break;
+    }
+    assert_true(failures > 4);
+    assert_int_equal(store_rotate_finish(f->store, &err), 0);
+    assert_int_equal(verify(f->store, false).damaged, 0);
+}
+
+static void another_key_is_noticed_or_nothing_begins(void **state)
+{
+    struct store_fixture *f = *state;
+    write_snapshot(f->store, A, "xyz");
+    store_close(steal_pointer(f->store));
+    int fd = openat(f->dir, "thaw.key", O_WRONLY);
+    assert_int_equal(write(fd, "another key of thirty-two bytes.", 32), 32);
+    close(fd);
+    for (long after = -1; after < 20; after++) {
+        struct error err = {0};
+        readdir_fails_after = after;
+        assert_null(store_open(f->dir, &err));
+        assert_int_not_equal(err.kind, ERROR_NONE);
+        readdir_fails_after = -1;
+    }
+}
+
 static void a_hot_set_comes_while_its_snapshot_is_deleted(void **state)
 {
     struct store_fixture *f = *state;
@@ -434,6 +477,10 @@ int main(void)
             a_chunk_is_replaced_before_it_is_discarded, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             nothing_goes_when_a_folder_cannot_be_read, store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(a_rotation_is_not_over_when_a_folder_cannot_be_read,
+            store_fixture_set_up, store_fixture_tear_down),
+        cmocka_unit_test_setup_teardown(
+            another_key_is_noticed_or_nothing_begins, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
             a_hot_set_comes_while_its_snapshot_is_deleted, store_fixture_set_up, store_fixture_tear_down),
         cmocka_unit_test_setup_teardown(
