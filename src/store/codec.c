@@ -2,18 +2,21 @@
 
 #include <limits.h>
 #include <lz4.h>
+#include <lz4hc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
 #define ZSTD_LEVEL 1
-#define LZ4_ACCELERATION 1
+/* Of its better compressor: a fifth less than its fast one makes, in five times the time, and what somebody waits for, unpacking it, takes a
+ * fifth less, too. */
+#define LZ4_LEVEL 3
 
 int codecs_init(struct codecs *codecs, bool compress, struct error *err)
 {
     codecs->zstd_decompressor = ZSTD_createDCtx();
     codecs->zstd_compressor = compress ? ZSTD_createCCtx() : NULL;
-    codecs->lz4_state = compress ? malloc((size_t)LZ4_sizeofState()) : NULL;
+    codecs->lz4_state = compress ? malloc((size_t)LZ4_sizeofStateHC()) : NULL;
     if (codecs->zstd_decompressor != NULL &&
         (!compress || (codecs->zstd_compressor != NULL && codecs->lz4_state != NULL)))
         return 0;
@@ -35,8 +38,7 @@ size_t codec_compress(struct codecs *codecs, enum codec codec, const void *data,
     if (len == 0 || len > INT_MAX)
         return 0;
     if (codec == CODEC_LZ4) {
-        int n =
-            LZ4_compress_fast_extState(codecs->lz4_state, data, out, (int)len, (int)worth, LZ4_ACCELERATION);
+        int n = LZ4_compress_HC_extStateHC(codecs->lz4_state, data, out, (int)len, (int)worth, LZ4_LEVEL);
         return n > 0 ? (size_t)n : 0;
     }
     if (codec == CODEC_ZSTD) {
