@@ -116,16 +116,19 @@ static int list_numbers(const struct freeze *f, int **numbers, size_t *count, st
     DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     if (!folder)
         return error_system(err, "cannot list the descriptors of process %d", f->tracee.pid);
-    for (struct dirent *entry; (entry = readdir(folder));) {
+    struct dirent *entry = NULL;
+    while (errno = 0, (entry = readdir(folder)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
         *numbers = xrealloc(*numbers, (*count + 1) * sizeof **numbers);
         (*numbers)[(*count)++] = atoi(entry->d_name);
     }
+    int result =
+        errno == 0 ? 0 : error_system(err, "cannot list all descriptors of process %d", f->tracee.pid);
     closedir(folder);
     if (*count > 0)
         qsort(*numbers, *count, sizeof **numbers, compare_numbers);
-    return 0;
+    return result;
 }
 
 static int read_one(struct freeze *f, int fd, struct description *o, bool *close_on_exec, struct error *err)

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/kcmp.h>
@@ -198,9 +199,12 @@ static int for_each_process(
     if (folder == NULL)
         return error_system(err, "cannot list the processes");
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(folder)) != NULL;)
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL)
         if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
             result = what(s, entry->d_name, err);
+    if (result == 0 && errno != 0)
+        result = error_system(err, "cannot list all processes");
     closedir(folder);
     return result;
 }

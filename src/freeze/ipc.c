@@ -33,10 +33,13 @@ static int count_queues(int *count)
     *count = 0;
     if (!folder)
         return errno == ENODEV ? 0 : -1; /* a kernel without message queues */
-    for (struct dirent *entry; (entry = readdir(folder));)
+    struct dirent *entry = NULL;
+    while (errno = 0, (entry = readdir(folder)) != NULL)
         *count += entry->d_name[0] != '.';
+    int failed = errno;
     closedir(folder);
-    return 0;
+    errno = failed;
+    return failed == 0 ? 0 : -1;
 }
 
 /* What there is of each kind, counted inside the namespace. */

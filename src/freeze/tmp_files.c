@@ -124,9 +124,12 @@ static int list_folder(
     /* `path` is in the list that grows. */
     CLEANUP_FREE char *own_path = xstrdup(path);
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(folder));)
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(folder)))
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             result = add_entry(f, t, fd, own_path, entry->d_name, err);
+    if (result == 0 && errno != 0)
+        result = error_system(err, "cannot list all of %s", own_path);
     closedir(folder);
     return result;
 }

@@ -11,6 +11,8 @@
 #include "thaw/template.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -53,6 +55,7 @@ struct options {
     unsigned damaged;       /* the chunk after so many is damaged, which must be told */
     bool pager_dies;        /* it is killed, which must be told */
     uint64_t older_seconds; /* pretend that the machine of the freeze had been up for longer than this one */
+    const char *unlisted;   /* a folder of this name cannot be read */
     char **argv;
 };
 
@@ -701,12 +704,13 @@ static void read_options(int argc, char **argv)
     static const struct option known[] = {{"folder", required_argument, NULL, 'f'},
         {"refuse", required_argument, NULL, 'r'}, {"clones", required_argument, NULL, 'n'},
         {"one-by-one", no_argument, NULL, '1'}, {"plan", no_argument, NULL, 'p'},
-        {"timings", no_argument, NULL, 't'}, {"filtered", no_argument, NULL, 's'},
-        {"early", no_argument, NULL, 'e'}, {"older", required_argument, NULL, 'o'},
-        {"stopped", no_argument, NULL, 'S'}, {"sandboxed", no_argument, NULL, 'b'},
-        {"broken", required_argument, NULL, 'B'}, {"lazy", no_argument, NULL, 'l'},
-        {"slow", required_argument, NULL, 'w'}, {"damaged", required_argument, NULL, 'd'},
-        {"pager-dies", no_argument, NULL, 'k'}, {NULL, 0, NULL, 0}};
+        {"unlisted", required_argument, NULL, 'U'}, {"timings", no_argument, NULL, 't'},
+        {"filtered", no_argument, NULL, 's'}, {"early", no_argument, NULL, 'e'},
+        {"older", required_argument, NULL, 'o'}, {"stopped", no_argument, NULL, 'S'},
+        {"sandboxed", no_argument, NULL, 'b'}, {"broken", required_argument, NULL, 'B'},
+        {"lazy", no_argument, NULL, 'l'}, {"slow", required_argument, NULL, 'w'},
+        {"damaged", required_argument, NULL, 'd'}, {"pager-dies", no_argument, NULL, 'k'},
+        {NULL, 0, NULL, 0}};
     int letter;
     while ((letter = getopt_long(argc, argv, "+f:r:n:o:1ptseSb", known, NULL)) >= 0) {
         switch (letter) {
@@ -760,6 +764,9 @@ static void read_options(int argc, char **argv)
         case 'k':
             options.lazy = options.pager_dies = true;
             break;
+        case 'U':
+            options.unlisted = optarg;
+            break;
         default:
             exit(2);
         }
@@ -769,10 +776,27 @@ static void read_options(int argc, char **argv)
         fprintf(stderr,
             "usage: engine_harness --folder DIR [--clones N] [--one-by-one] [--refuse TEXT] [--plan] "
             "[--timings] [--filtered] [--early] [--stopped] [--sandboxed] [--broken PROCESS] [--older "
-            "SECONDS] [--lazy] [--slow MS] [--damaged CHUNKS] [--pager-dies] PROGRAM "
+            "SECONDS] [--lazy] [--slow MS] [--damaged CHUNKS] [--pager-dies] [--unlisted FOLDER] PROGRAM "
             "[ARGUMENT...]\n");
         exit(2);
     }
+}
+
+/* In the place of the C library's, for all that is linked into this program. */
+struct dirent *readdir(DIR *folder)
+{
+    static struct dirent *(*real)(DIR *);
+    char path[64], link[4096];
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "readdir64");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", dirfd(folder));
+    ssize_t len = options.unlisted == NULL ? -1 : readlink(path, link, sizeof link - 1);
+    link[len < 0 ? 0 : len] = '\0';
+    const char *name = strrchr(link, '/');
+    if (name == NULL || strcmp(name + 1, options.unlisted) != 0)
+        return real(folder);
+    errno = EIO;
+    return NULL;
 }
 
 /* For whoever runs the tests with `nice`: nicer than this is of no use, as everything would be equally nice. */
