@@ -12,6 +12,7 @@
 #define HELPER_STACK_BYTES (256 * 1024)
 /* Of the first slots: a hot set that needs no more of them is not worth a huge page. */
 #define SMALL_PAGES_BYTES (2ull << 20)
+#define WARM_BYTES (1280ull << 10) /* of the first slots, in each process that waits */
 
 enum slot_state { SLOT_FILLING, SLOT_READY, SLOT_NOTHING /* came: it is the end */ };
 
@@ -210,6 +211,13 @@ struct decoding *decoding_new(const struct pager_source *source, size_t helpers_
     }
     decoding_free(d);
     return NULL;
+}
+
+void decoding_warm_up(struct decoding *d)
+{
+    (void)!madvise(d->pages, d->page_bytes < WARM_BYTES ? d->page_bytes : WARM_BYTES, MADV_POPULATE_WRITE);
+    (void)!madvise(
+        d->runs, d->run_bytes < PAGER_PAGE_BYTES ? d->run_bytes : PAGER_PAGE_BYTES, MADV_POPULATE_WRITE);
 }
 
 bool decoding_begin(struct decoding *d, bool helped)

@@ -20,6 +20,8 @@ struct decoding;
 
 /* With so many helpers at most, which wait. The source needs not have its hot set yet. NULL when there is no memory for it. */
 struct decoding *decoding_new(const struct pager_source *source, size_t helpers_max);
+/* Gets memory for the first pieces, so that they need not wait for it page by page. */
+void decoding_warm_up(struct decoding *d);
 /* How many helpers there can be use for; and whether they are worth it for the hot set that the source has. */
 size_t decoding_helpers_max(void);
 bool decoding_is_helped(const struct pager_source *source);

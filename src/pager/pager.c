@@ -7,6 +7,7 @@
 #include "base/wakeups.h"
 
 #include <errno.h>
+#include <link.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -170,6 +172,27 @@ static int run(struct pager *p, struct error *err)
     return pager_serve(p, err);
 }
 
+static int map_code(struct dl_phdr_info *object, size_t size, void *context)
+{
+    (void)size, (void)context;
+    for (size_t i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        uint64_t start = (object->dlpi_addr + segment->p_vaddr) / PAGER_PAGE_BYTES * PAGER_PAGE_BYTES;
+        uint64_t end = object->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+        if (segment->p_type == PT_LOAD && !(segment->p_flags & PF_W))
+            (void)!madvise((void *)start, end - start, MADV_POPULATE_READ);
+    }
+    return 0;
+}
+
+/* A process that was just forked has none of its code mapped, and no memory of its own. Best effort: it only takes longer. */
+static void warm_up(struct pager *p)
+{
+    dl_iterate_phdr(map_code, NULL);
+    if (p->hot.decoding != NULL)
+        decoding_warm_up(p->hot.decoding);
+}
+
 static void begin_hot(struct pager *p)
 {
     p->figures.began_ns = clock_monotonic_ns();
@@ -230,6 +253,8 @@ static __attribute__((noreturn)) void page(const struct pager_options *o, pid_t 
     wakeups_favor();
     if (o->orders != NULL || (o->record != PAGER_RECORD_ANEW && o->source->hot_take != NULL))
         p->hot.decoding = decoding_new(o->source, helpers_of(o));
+    if (o->orders != NULL)
+        warm_up(p);
     if (begin(p, &err) < 0 || run(p, &err) < 0) {
         say_failure(o->warden_fd, PAGER_FAILED, &err);
         hot_end(p);

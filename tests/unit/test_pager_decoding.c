@@ -165,6 +165,7 @@ static void helpers_work_ahead(void **state)
     struct pager_source source = source_of(&s);
     struct decoding *d = decoding_new(&source, 1);
     assert_non_null(d);
+    decoding_warm_up(d);
     usleep(1000);
     assert_int_equal(s.by_helpers, 0); /* not before they may */
     assert_true(decoding_begin(d, true));
