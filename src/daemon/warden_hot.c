@@ -91,7 +91,7 @@ void hot_store(struct warden *w, const char *snapshot_id, int runs_fd)
     struct hot_job *job = xcalloc(1, sizeof *job);
     *job = (struct hot_job){.store = w->options->store, .runs_fd = runs_fd};
     memcpy(job->snapshot_id, snapshot_id, sizeof job->snapshot_id);
-    const struct worker_job work = {.body = hot_body, .done = hot_ended, .context = job};
+    const struct worker_job work = {.body = hot_body, .done = hot_ended, .context = job, .background = true};
     if (worker_start(w, &work, &failure.error) < 0)
         hot_ended(w, job, &failure);
 }

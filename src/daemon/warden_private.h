@@ -310,7 +310,8 @@ struct worker_job {
     worker_body *body;
     worker_done *done;
     void *context;
-    bool finish; /* short, and to be finished even when everything else ends */
+    bool finish;     /* short, and to be finished even when everything else ends */
+    bool background; /* at a lower priority: no invocation waits for it */
 };
 MUST_CHECK int worker_start(struct warden *w, const struct worker_job *job, struct error *err);
 bool worker_has_pid(struct warden *w, pid_t pid);

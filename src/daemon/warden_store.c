@@ -12,11 +12,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define STORE_JOBS_MAX 4
-#define COLLECT_NICENESS 10
 #define COLLECT_AFTER_NS (5 * 1000000000ull)  /* the last deletion: more may follow */
 #define COLLECT_EVERY_NS (60 * 1000000000ull) /* at most, by itself */
 #define BUDGET_EVERY_NS \
@@ -171,7 +169,6 @@ static void store_body(void *context, struct worker_result *result)
     struct store_job *job = context;
     int failed = -1;
     signal(SIGPIPE, SIG_DFL);
-    setpriority(PRIO_PROCESS, 0, COLLECT_NICENESS);
     if (job->lines_fd >= 0)
         fcntl(job->lines_fd, F_SETFL, 0);
     if (job->request.verb == WIRE_STORE_STATS)
@@ -211,7 +208,8 @@ static int start_job(struct warden *w, const struct wire_store_run *request, int
         job->templates++;
         job->template_bytes += template_memory_bytes(t->template);
     }
-    const struct worker_job work = {.body = store_body, .done = store_ended, .context = job};
+    const struct worker_job work = {
+        .body = store_body, .done = store_ended, .context = job, .background = true};
     if (worker_start(w, &work, err) < 0) {
         free(job);
         return -1;

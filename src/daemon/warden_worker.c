@@ -7,8 +7,11 @@
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define BACKGROUND_NICENESS 10
 
 struct worker {
     LIST_ENTRY(worker) entry;
@@ -55,6 +58,8 @@ static _Noreturn void run_body(const struct worker_job *job, int result_fd, pid_
     signal(SIGINT, SIG_DFL);
     if (getppid() != parent)
         _exit(1);
+    if (job->background)
+        setpriority(PRIO_PROCESS, 0, BACKGROUND_NICENESS);
     job->body(job->context, &result);
     /* Smaller than a pipe's atomic write: it arrives whole or not at all. */
     _exit(write(result_fd, &result, sizeof result) != sizeof result);
