@@ -108,6 +108,7 @@ int confine_rights(const struct pager_options *options, const int *own, size_t o
 
 static const unsigned short keeper_calls[] = {SYS_wait4, SYS_waitid, SYS_ioctl, SYS_sendmsg, SYS_sendto,
     SYS_clock_nanosleep, SYS_nanosleep, SYS_restart_syscall, SYS_exit, SYS_exit_group, SYS_rt_sigreturn};
+/* Of these sigaltstack is for builds with sanitizers, whose threads end with it. */
 static const unsigned short pager_calls[] = {SYS_read, SYS_write, SYS_ioctl, SYS_pread64, SYS_epoll_create1,
     SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_poll, SYS_ppoll, SYS_close, SYS_openat, SYS_fstat,
     SYS_newfstatat, SYS_statx, SYS_lseek, SYS_fadvise64, SYS_readv, SYS_writev, SYS_sendmsg, SYS_recvmsg,
@@ -115,7 +116,7 @@ static const unsigned short pager_calls[] = {SYS_read, SYS_write, SYS_ioctl, SYS
     SYS_madvise, SYS_brk, SYS_clock_gettime, SYS_gettimeofday, SYS_clock_nanosleep, SYS_nanosleep,
     SYS_sched_yield, SYS_futex, SYS_getrandom, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_memfd_create,
     SYS_ftruncate, SYS_fcntl, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_restart_syscall,
-    SYS_exit, SYS_exit_group};
+    SYS_sigaltstack, SYS_exit, SYS_exit_group};
 
 /* The ring (hold.c) takes and gives back files, and does nothing else for the pager. */
 static const struct sock_filter ring_calls[] = {
