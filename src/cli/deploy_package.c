@@ -144,9 +144,12 @@ static int add_folder(
         return error_system(err, "%s", prefix);
     }
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(dir)) != NULL;)
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(dir)) != NULL)
         if (!is_left_out(entry->d_name))
             result = add_below(package, dir_fd, entry->d_name, prefix, depth, err);
+    if (result == 0 && errno != 0)
+        result = error_system(err, "cannot list all of %s", prefix);
     closedir(dir);
     return result;
 }

@@ -227,7 +227,8 @@ int descriptors_refuse_events(const struct freeze *f, struct error *err)
     int result = 0;
     if (!folder)
         return error_system(err, "cannot list the descriptors of process %d", f->tracee.pid);
-    for (struct dirent *entry; result == 0 && (entry = readdir(folder));) {
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL) {
         char link[32] = {0};
         int waiting = 0;
         if (readlinkat(fd, entry->d_name, link, sizeof link - 1) < 0 ||
@@ -241,6 +242,8 @@ int descriptors_refuse_events(const struct freeze *f, struct error *err)
                 "descriptor %s has %d bytes of inotify events waiting, which cannot be frozen", entry->d_name,
                 waiting);
     }
+    if (result == 0 && errno != 0)
+        result = error_system(err, "cannot list all descriptors of process %d", f->tracee.pid);
     closedir(folder);
     return result;
 }

@@ -158,7 +158,8 @@ static int stop_new_threads(struct tracee *t, bool *added, struct error *err)
     if (folder == NULL)
         return error_system(err, "cannot list the threads of process %d", t->pid);
     int result = 0;
-    for (struct dirent *entry; result == 0 && (entry = readdir(folder)) != NULL;) {
+    struct dirent *entry = NULL;
+    while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL) {
         pid_t tid = atoi(entry->d_name);
         if (tid <= 0 || is_stopped_already(t, tid))
             continue;
@@ -168,6 +169,8 @@ static int stop_new_threads(struct tracee *t, bool *added, struct error *err)
         if (result < 0 && (err->errno_value == ESRCH || err->kind == ERROR_NOT_FOUND))
             result = 0;
     }
+    if (result == 0 && errno != 0)
+        result = error_system(err, "cannot list all threads of process %d", t->pid);
     closedir(folder);
     return result;
 }
